@@ -1,0 +1,31 @@
+# make setup   a .venv with everything in it      make demo   the whole road, on real photos
+# make test    the tests                          make lint   ruff
+.PHONY: setup demo test lint
+
+BIN := .venv/bin
+
+setup: .venv/ready
+
+# The first Python on the PATH that TensorFlow supports: 3.11, 3.12 or 3.13.
+.venv/ready: requirements.txt requirements-dev.txt
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	    2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "[ERROR] no Python 3.11, 3.12 or 3.13 found. Install one, or name it: make setup PYTHON=/path/to/python3.13"; \
+	  exit 2; \
+	fi; \
+	echo "[INFO] installing into .venv with $$($$found --version), about a minute"; \
+	$$found -m venv --clear .venv && $(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+demo: setup
+	@$(BIN)/python tools/demo.py
+
+test: setup
+	@$(BIN)/python tools/get_weights.py
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,0 +1,99 @@
+"""Say what is on a photo, or on many.
+
+    python predict.py --recipe food11 --image photo.jpg
+
+Prints a line a photo and writes an annotated copy of each to output/<recipe>/predictions/.
+Messages go to stderr, so the answers can be piped.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from pyimagesearch import console
+from pyimagesearch.recipe import METHODS
+
+BATCH_SIZE = 32
+
+
+def main(argv=None):
+    parser = console.parser(__doc__.splitlines()[0])
+    parser.add_argument("--image", nargs="+", required=True, type=Path, metavar="PATH")
+    parser.add_argument("--method", choices=METHODS, help="which of a recipe's classifiers")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="likeliest classes (3)")
+    parser.add_argument("--show", action="store_true", help="open a window with each photo")
+    arguments = parser.parse_args(argv)
+    if arguments.top < 1:
+        raise console.UserError(f"--top is {arguments.top}; it takes a whole number from 1")
+
+    from pyimagesearch import artifacts, config, report
+
+    recipe = console.find_recipe(arguments.recipe)
+    folder = artifacts.find(config.OUTPUT_DIR, recipe, arguments.method)
+    show = arguments.show and has_display()
+    pictures = config.OUTPUT_DIR / recipe.name / "predictions"
+
+    classifier, answered, names = None, 0, Counter()
+    for start in range(0, len(arguments.image), BATCH_SIZE):
+        photos = list(readable(arguments.image[start : start + BATCH_SIZE]))
+        if not photos:
+            continue
+        if classifier is None:
+            console.load_tensorflow()
+            classifier = artifacts.load(folder)
+            console.info(f"asking {folder}, which knows: {', '.join(classifier.classes)}")
+        for path, photo, words in answers(classifier, photos, arguments.top):
+            console.show(f"{path}  {', '.join(words)}")
+            answered += 1
+            picture = report.annotate(photo, words[0])
+            # Photos of the same name may come from several folders.
+            name = path.stem[:100]
+            names[name] += 1
+            copy = f"{name}.png" if names[name] == 1 else f"{name} ({names[name]}).png"
+            report.save_picture(pictures / copy, picture)
+            if show:
+                report.show_picture(picture)
+    if answered:
+        console.info(f"{answered:,} annotated copies -> {pictures}")
+    if answered < len(arguments.image):
+        return console.PARTLY if answered else console.MISTAKE
+
+
+def has_display():
+    """Tell whether a window can open; say so when it cannot."""
+    if os.name != "posix" or os.uname().sysname == "Darwin":
+        return True
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        return True
+    console.warn("--show needs a display and there is none; the annotated copies are written")
+    return False
+
+
+def readable(paths):
+    """Yield (path, uint8 RGB photo) of every photo that can be read; report the others."""
+    from pyimagesearch import images
+
+    for path in paths:
+        try:
+            yield path, images.read_rgb(path)
+        except images.BrokenPhoto as broken:
+            console.error(f"{path} cannot be read as a photo: {broken}. Give another file")
+        except OSError as failure:
+            console.error(f"{path}: {failure.strerror}. Check the path after --image")
+
+
+def answers(classifier, photos, top):
+    """Yield (path, photo, ["label: 64.32%", ...]), the likeliest class first, of each photo."""
+    import numpy as np
+
+    from pyimagesearch import images
+
+    batch = np.stack([images.resize(photo, classifier.image_size) for _, photo in photos])
+    rows = classifier.probabilities(batch)
+    for (path, photo), probabilities in zip(photos, rows, strict=True):
+        best = np.argsort(-probabilities)[:top]
+        yield path, photo, [f"{classifier.classes[i]}: {probabilities[i]:.2%}" for i in best]
+
+
+if __name__ == "__main__":
+    console.run(main)

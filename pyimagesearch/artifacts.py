@@ -1,0 +1,196 @@
+"""A trained classifier on disk: save it, load it, ask it."""
+
+import json
+import platform
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from pyimagesearch import features, files, images
+from pyimagesearch.console import UserError
+from pyimagesearch.recipe import METHODS
+
+NETWORK, REGRESSION, BACKBONE = "model.keras", "model.skops", "backbone.keras"
+CLASSES, METRICS, REPORT = "classes.json", "metrics.json", "report.txt"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier: photos in, probabilities out.
+
+    It brings all it needs from training: the class names in the order of the probabilities, the
+    size of the photos, and the preprocessing, which is inside the network.
+    """
+
+    classes: tuple
+    image_size: int  # pixels along a side
+    probabilities: Callable  # uint8 RGB (n, size, size, 3) -> (n, classes) floats
+
+    def ask(self, paths, batch_size, done=lambda count: None):
+        """Return (n, classes) probabilities of photos of the dataset, one row a path, in order."""
+        rows = []
+        for batch in images.batches(paths, self.image_size, batch_size):
+            rows.append(self.probabilities(batch))
+            done(len(batch))
+        return np.concatenate(rows)
+
+
+def from_network(network, classes):
+    """Return a Classifier around a network from photos to probabilities."""
+    from pyimagesearch import networks
+
+    return Classifier(tuple(classes), network.input_shape[1], networks.forward(network))
+
+
+def from_regression(backbone, regression, classes):
+    """Return a Classifier: a frozen backbone to features, then scikit-learn on them."""
+    from pyimagesearch import networks
+
+    run = networks.forward(backbone)
+
+    def probabilities(batch):
+        return regression.predict_proba(run(batch).astype(np.float32))
+
+    return Classifier(tuple(classes), backbone.input_shape[1], probabilities)
+
+
+def made_from(recipe, method, splits, config):
+    """Return what a classifier depends on, as JSON gives it back: the same again means trained.
+
+    Args:
+        recipe: a row.
+        method: logistic_regression or fine_tune.
+        splits: {split: images.Photos}.
+        config: the module; its SEED, PRECISION and WEIGHTS count.
+    """
+    parts = {**features.origin(recipe, splits), "SEED": config.SEED}
+    if method == "logistic_regression":
+        made = config.OUTPUT_DIR / recipe.name / "features" / features.MADE_FROM
+        parts["features"] = files.digest(files.read_json(made))
+    else:
+        parts |= asdict(recipe)
+        parts |= {"PRECISION": config.PRECISION, "WEIGHTS": str(config.WEIGHTS)}
+    return json.loads(json.dumps(parts))
+
+
+def changes(folder, wanted):
+    """Return the names of what has changed since a classifier was trained; None: none there is."""
+    metrics = files.read_json(Path(folder) / METRICS)
+    if metrics is None:
+        return None
+    made = metrics.get("made_from", {})
+    return [name for name, value in wanted.items() if made.get(name) != value]
+
+
+def open_folder(folder):
+    """Mark a classifier's folder as unfinished before its files are replaced."""
+    (Path(folder) / METRICS).unlink(missing_ok=True)
+
+
+def finish(folder, metrics, made_from, splits, seed):
+    """Write metrics.json, the last file of a classifier: it says that the others are whole."""
+    packages = ("tensorflow", "keras", "scikit-learn", "numpy", "opencv-python", "pillow")
+    environment = {
+        "photos": {split: len(photos) for split, photos in splits.items()},
+        "seed": seed,
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+        "processor": f"{platform.system()} {platform.machine()}",
+    }
+    files.write_json(Path(folder) / METRICS, {**metrics, **environment, "made_from": made_from})
+
+
+def find(output_dir, recipe, method=None):
+    """Return the folder of a recipe's finished classifier.
+
+    Args:
+        output_dir: config.OUTPUT_DIR.
+        recipe: a row.
+        method: which classifier; None: the recipe's own method, or else the other.
+
+    Raises:
+        UserError: there is none.
+    """
+    wanted = [method] if method else sorted(METHODS, key=lambda each: each != recipe.method)
+    folders = [Path(output_dir) / recipe.name / each for each in wanted]
+    for folder in folders:
+        if (folder / METRICS).is_file():
+            return folder
+    raise unfinished(folders[0])
+
+
+def save_network(folder, network, classes):
+    """Save a fine-tuned network, pixels to probabilities, with its class names."""
+    with files.whole(Path(folder) / NETWORK) as partial:
+        network.save(partial)
+    files.write_json(Path(folder) / CLASSES, list(classes))
+
+
+def save_regression(folder, regression, classes, backbone_path):
+    """Save a scikit-learn classifier with its class names and the network that feeds it."""
+    import skops.io
+
+    folder = Path(folder)
+    with files.whole(folder / REGRESSION) as partial:
+        skops.io.dump(regression, partial)
+    with files.whole(folder / BACKBONE) as partial:
+        shutil.copy2(backbone_path, partial)
+    files.write_json(folder / CLASSES, list(classes))
+
+
+def load(folder):
+    """Return the Classifier that training left in a folder. Nothing in it can run code.
+
+    Raises:
+        UserError: training has not finished there, or a file is damaged.
+    """
+    folder = Path(folder)
+    classes = files.read_json(folder / CLASSES)
+    if not (folder / METRICS).is_file() or not isinstance(classes, list):
+        raise unfinished(folder)
+    if (folder / NETWORK).is_file():
+        return from_network(load_network(folder / NETWORK), classes)
+    regression = load_regression(folder / REGRESSION)
+    return from_regression(load_network(folder / BACKBONE), regression, classes)
+
+
+def load_network(path):
+    """Return a saved Keras network, loaded in safe mode."""
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as failure:
+        raise UserError(f"{path} {damaged(failure)} {retrain(path.parent)}") from failure
+
+
+def load_regression(path):
+    """Return a saved scikit-learn classifier; skops refuses every type it does not know."""
+    import skops.io
+
+    try:
+        return skops.io.load(path, trusted=[])
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as failure:
+        raise UserError(f"{path} {damaged(failure)} {retrain(path.parent)}") from failure
+
+
+def unfinished(folder):
+    """Return the error for a folder in which no training has come to its end."""
+    command = retrain(folder, force=False)
+    return UserError(f"{folder} holds no finished classifier. Make it with: {command}")
+
+
+def damaged(failure):
+    """Say why a file could not be loaded."""
+    first_line = str(failure).strip().splitlines()[0] if str(failure).strip() else "no reason given"
+    return f"cannot be loaded: {first_line.rstrip('.')}. Make it again with:"
+
+
+def retrain(folder, force=True):
+    """Return the command that fills a classifier's folder."""
+    command = f"python train.py --recipe {folder.parent.name} --method {folder.name}"
+    return f"{command} --force" if force else command

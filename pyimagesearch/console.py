@@ -1,0 +1,170 @@
+"""What the user sees: milestones, progress, results, and a mistake as one line."""
+
+import argparse
+import errno
+import os
+import sys
+import time
+from contextlib import contextmanager
+
+# Exit statuses: 1 = some photos could not be read, 2 = a mistake, 130 = Ctrl-C (128 + SIGINT).
+PARTLY, MISTAKE, STOPPED = 1, 2, 130
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full. Free some space, or set DATASET_DIR and OUTPUT_DIR in "
+    "pyimagesearch/config.py to folders on another disk, and run the same command again",
+    errno.EDQUOT: "your disk quota is used up. Free some space and run the same command again",
+    errno.EACCES: "permission denied. Give yourself the right to it (chmod), or choose another "
+    "folder in pyimagesearch/config.py",
+    errno.EROFS: "that disk is read-only. Choose another folder in pyimagesearch/config.py",
+}
+
+
+class UserError(ValueError):
+    """Something the user can mend: what is wrong, the value seen, what mends it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors look like every other mistake."""
+
+    def error(self, message):
+        raise UserError(f"{message}. What is allowed: python {self.prog} --help")
+
+
+def info(message):
+    """Report a milestone. Messages go to stderr, results to stdout, so a pipe gets only results."""
+    print(f"[INFO] {message}", file=sys.stderr, flush=True)
+
+
+def warn(message):
+    """Report something that will surprise the user later, and go on."""
+    print(f"[WARN] {message}", file=sys.stderr, flush=True)
+
+
+def error(message):
+    """Report a mistake on one line, whatever line breaks a file name brings into it."""
+    print(f"[ERROR] {' '.join(str(message).splitlines())}", file=sys.stderr, flush=True)
+
+
+def show(text):
+    """Print a result."""
+    print(text, flush=True)
+
+
+def parser(description):
+    """Return a parser that knows --recipe, which every script takes."""
+    arguments = Parser(description=description)
+    arguments.add_argument("--recipe", metavar="NAME", help="a row of pyimagesearch/config.py")
+    return arguments
+
+
+def find_recipe(name):
+    """Return the row called `name`, or the one config.RECIPE names when `name` is None.
+
+    Raises:
+        UserError: there is no such row, or config.py has a wrong one.
+    """
+    from pyimagesearch import config
+
+    name = config.RECIPE if name is None else name
+    if name not in config.RECIPES:
+        raise UserError(
+            f"there is no recipe {name!r}. pyimagesearch/config.py has: {', '.join(config.RECIPES)}"
+        )
+    return config.RECIPES[name]
+
+
+def run(main):
+    """Run a script's main function; end the process with its exit status."""
+    try:
+        status = main()
+    except UserError as mistake:
+        error(mistake)
+        status = MISTAKE
+    except OSError as failure:
+        error(explain(failure))
+        status = MISTAKE
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        info("stopped. Nothing is half-written: run the same command again to go on")
+        status = STOPPED
+    sys.exit(status)
+
+
+def explain(failure):
+    """Say an OSError in one line with its remedy."""
+    remedy = REMEDIES.get(failure.errno) or str(failure.strerror or failure)
+    return f"{failure.filename}: {remedy}" if failure.filename else remedy
+
+
+def duration(seconds):
+    """Say a time as a person would: 0.4 s, 27 s, 2 min 10 s, 3 h 05 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextmanager
+def silenced():
+    """Send what libraries write to stderr nowhere; an exception comes out all the same."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def load_tensorflow():
+    """Import TensorFlow, which takes seconds, without its page about CUDA and oneDNN.
+
+    Part of that page comes before any setting is read, so it has to be caught at the source.
+    """
+    with silenced():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self):
+        self.start = time.perf_counter()
+
+    @property
+    def seconds(self):
+        return time.perf_counter() - self.start
+
+    def __str__(self):
+        return duration(self.seconds)
+
+
+@contextmanager
+def progress(what, total):
+    """Give a function to call with the count of things done; a terminal shows a bar.
+
+    Nothing is drawn where stderr is not a terminal: a log file wants milestones only.
+    """
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda done=1: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda done=1: bars.advance(task, done)

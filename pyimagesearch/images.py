@@ -1,0 +1,240 @@
+"""Pixels come in here and nowhere else: read, resize, augment; ordered lists and batches."""
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from pyimagesearch import files
+from pyimagesearch.console import UserError
+from pyimagesearch.recipe import folder_name
+
+# The threads of `batches` and of TensorFlow share the cores; OpenCV's own would come on top.
+cv2.setNumThreads(1)
+
+# What a person calls a photo. Anything else in a class folder is passed over and counted.
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+# Pixels. A phone takes up to 200 million; beyond that a small file may be meant to fill memory.
+LARGEST_PHOTO = 250_000_000
+Image.MAX_IMAGE_PIXELS = LARGEST_PHOTO // 2  # Pillow refuses at twice this and warns from here
+READERS = 4
+
+
+class BrokenPhoto(ValueError):
+    """A file that cannot be read as a photo; the message says why."""
+
+
+def read_rgb(source):
+    """Return a photo as a person sees it: uint8 RGB (height, width, 3).
+
+    A turned photo (EXIF) is upright, what is transparent stands on white, greyscale, palette,
+    CMYK and 16-bit pictures become RGB, an animation its first frame.
+
+    Args:
+        source: a path, or the bytes of a file.
+
+    Raises:
+        BrokenPhoto: no picture, one cut short, one too large, or one of a kind without colours.
+        OSError: the file cannot be opened.
+    """
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if not data:
+        raise BrokenPhoto("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(BytesIO(data)) as picture:
+                # `load` raises on a file cut short, where OpenCV would fill up with grey.
+                picture.load()
+                upright = ImageOps.exif_transpose(picture)
+                return np.asarray(on_white(upright))
+    except Image.DecompressionBombError as failure:
+        raise BrokenPhoto(f"more than {LARGEST_PHOTO:,} pixels") from failure
+    except Image.UnidentifiedImageError as failure:
+        raise BrokenPhoto("not a picture") from failure
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError) as failure:
+        # Pillow's decoders raise all of these on damaged files.
+        raise BrokenPhoto(f"damaged: {failure}") from failure
+
+
+def on_white(picture):
+    """Return a Pillow picture of any mode as RGB; what is transparent shows white."""
+    if picture.mode.startswith("I"):
+        picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) // 257).astype(np.uint8))
+    if picture.mode == "F":
+        raise ValueError("32-bit floats have no agreed black and white")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    layer = picture.convert("RGBA")
+    paper = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(paper, layer).convert("RGB")
+
+
+def resize(photo, size):
+    """Return a uint8 (size, size, 3) copy; the shape is not kept, as in the tutorials.
+
+    Shrinking averages the pixels that fall together; picking single ones makes false patterns.
+    """
+    shrinks = photo.shape[0] > size and photo.shape[1] > size
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(photo, (size, size), interpolation=interpolation)
+
+
+def draw(augmentation, size, rng):
+    """Draw one random change of a photo.
+
+    Args:
+        augmentation: the ranges, a recipe.Augmentation.
+        size: pixels along a side.
+        rng: a numpy Generator.
+
+    Returns:
+        A float64 (2, 3) matrix from a point (x, y, 1) of the changed photo to the point of the
+        plain photo that it shows: one warp does everything at once.
+    """
+    low, high = augmentation.zoom_range
+    angle, shear = np.radians(
+        [
+            rng.uniform(-1, 1) * augmentation.rotation_degrees,
+            rng.uniform(-1, 1) * augmentation.shear_degrees,
+        ]
+    )
+    shift_x = rng.uniform(-1, 1) * augmentation.width_shift * size
+    shift_y = rng.uniform(-1, 1) * augmentation.height_shift * size
+    zoom_x, zoom_y = rng.uniform(low, high, size=2)
+    flip_x = -1 if augmentation.horizontal_flip and rng.random() < 0.5 else 1
+    flip_y = -1 if augmentation.vertical_flip and rng.random() < 0.5 else 1
+    return compose(angle, (shift_x, shift_y), shear, (zoom_x * flip_x, zoom_y * flip_y), size)
+
+
+def compose(angle, shift, shear, zoom, size):
+    """Return the matrix of a rotation, shift, shear and zoom about the photo's centre.
+
+    Angles are in radians, the shift in pixels; a negative zoom mirrors. The order is that of
+    Keras' old ImageDataGenerator: rotate after shift after shear after zoom.
+    """
+    cos, sin = np.cos(angle), np.sin(angle)
+    rotate = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+    move = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
+    lean = np.array([[np.cos(shear), 0, 0], [-np.sin(shear), 1, 0], [0, 0, 1]])
+    scale = np.diag([zoom[0], zoom[1], 1])
+    middle = (size - 1) / 2
+    to_centre = np.array([[1, 0, -middle], [0, 1, -middle], [0, 0, 1]])
+    from_centre = np.array([[1, 0, middle], [0, 1, middle], [0, 0, 1]])
+    return (from_centre @ rotate @ move @ lean @ scale @ to_centre)[:2]
+
+
+def warp(photo, matrix):
+    """Return a photo changed by a matrix of `draw`; the nearest edge fills what comes in."""
+    return cv2.warpAffine(
+        photo,
+        matrix,
+        photo.shape[1::-1],
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+@dataclass(frozen=True)
+class Photos:
+    """An ordered list of photos: labels[i], an index into classes, is the class of paths[i]."""
+
+    paths: tuple
+    labels: np.ndarray
+    classes: tuple
+
+    def __len__(self):
+        return len(self.paths)
+
+    @property
+    def stamp(self):
+        """16 hexadecimal digits that change when a photo comes, goes or changes."""
+        names = [(path.parent.name, path.name, *files.file_stamp(path)) for path in self.paths]
+        return files.digest(names, self.classes)
+
+
+def list_photos(dataset_dir, recipe, split):
+    """Return the photos of one split in a fixed order: class after class, then by name.
+
+    Raises:
+        UserError: the split or a class is missing or empty, or there is a class too many.
+    """
+    folder = Path(dataset_dir) / recipe.name / split
+    remedy = f"python build_dataset.py --recipe {recipe.name}"
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing. Make it with: {remedy}")
+    wanted = [folder_name(name) for name in recipe.classes]
+    strange = {each.name for each in folder.iterdir() if each.is_dir()} - set(wanted)
+    if strange:
+        raise UserError(
+            f"{folder / min(strange)} is the folder of no class of recipe {recipe.name!r}. "
+            f"Move it away, or name it in the recipe's classes"
+        )
+    paths, labels = [], []
+    for label, name in enumerate(wanted):
+        found = photos_in(folder / name)
+        if not found:
+            raise UserError(f"{folder / name} has no photos. Put some there, or run: {remedy}")
+        paths += found
+        labels += [label] * len(found)
+    return Photos(tuple(paths), np.array(labels), recipe.classes)
+
+
+def photos_in(folder):
+    """Return the photos that lie in a folder, by name; [] where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if is_photo(path))
+
+
+def is_photo(path):
+    """Tell whether a file's name is that of a photo: ._x.jpg and .partial.jpg are not."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def load(path, size):
+    """Return one photo of the dataset at the network's size.
+
+    Raises:
+        UserError: it cannot be read: it has changed since build_dataset checked it.
+    """
+    try:
+        return resize(read_rgb(path), size)
+    except (BrokenPhoto, FileNotFoundError) as failure:
+        raise UserError(
+            f"{path} cannot be read: {failure}. It was whole when build_dataset.py checked it; "
+            f"put it back or delete it, then run the same command again"
+        ) from failure
+
+
+def batches(paths, size, batch_size, augment=None):
+    """Yield every photo once, in order, as uint8 (batch, size, size, 3); the last may be smaller.
+
+    Threads read ahead, so that the network does not wait for the disk.
+
+    Args:
+        paths: of the photos.
+        size: pixels along a side.
+        batch_size: photos a batch.
+        augment: None, or a function of (position in paths, photo) that returns the photo changed.
+    """
+
+    def prepare(position):
+        photo = load(paths[position], size)
+        return photo if augment is None else augment(position, photo)
+
+    with ThreadPoolExecutor(READERS) as threads:
+        # Two batches ahead: one for the network, one being read.
+        waiting = []
+        for start in range(0, len(paths), batch_size):
+            positions = range(start, min(start + batch_size, len(paths)))
+            waiting.append([threads.submit(prepare, position) for position in positions])
+            if len(waiting) > 2:
+                yield np.stack([photo.result() for photo in waiting.pop(0)])
+        for batch in waiting:
+            yield np.stack([photo.result() for photo in batch])

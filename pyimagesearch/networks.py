@@ -1,0 +1,230 @@
+"""The network of a recipe: backbone with its preprocessing, head, the cut, what learns."""
+
+import hashlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pyimagesearch.console import UserError
+
+WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
+
+# The layer that makes one row of numbers of a photo: what a CSV holds and the head reads.
+FEATURES = "features"
+
+
+def set_precision(setting):
+    """Set the numbers that networks built from now on compute with; return the policy's name.
+
+    `setting` is float32, mixed_float16, mixed_bfloat16, or "auto": float16 on a GPU with tensor
+    cores, bfloat16 on a processor with instructions for it (without them it is slower than
+    float32), else float32.
+    """
+    policies = ("float32", "mixed_float16", "mixed_bfloat16")
+    if setting not in ("auto", *policies):
+        raise UserError(
+            f"pyimagesearch/config.py: PRECISION is {setting!r}; "
+            f"allowed: 'auto', {', '.join(map(repr, policies))}"
+        )
+    policy = fastest_precision() if setting == "auto" else setting
+    keras.config.set_dtype_policy(policy)
+    return policy
+
+
+def fastest_precision():
+    """Return the policy this machine computes fastest with, by what the machine is."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        # Tensor cores came with compute capability 7.0.
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
+        return "mixed_float16" if capability and capability >= (7, 0) else "float32"
+    flags = processor_flags()
+    return "mixed_bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
+
+
+def processor_flags():
+    """Return the instruction sets that Linux lists; an empty set on other systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines if line.startswith("flags") for flag in line.split()}
+
+
+def weights_file(backbone):
+    """Return where tools/get_weights.py puts the ImageNet weights of a backbone."""
+    return WEIGHTS_DIR / f"{backbone.lower()}.weights.h5"
+
+
+def find_weights(backbone, setting):
+    """Return what Keras takes as `weights`: a file's path, or "imagenet" to download them.
+
+    Args:
+        backbone: a name in keras.applications.
+        setting: config.WEIGHTS, "imagenet" or a path.
+
+    Raises:
+        UserError: `setting` is a path and there is no such file.
+    """
+    if setting == "imagenet":
+        local = weights_file(backbone)
+        return str(local) if local.is_file() else "imagenet"
+    if not Path(setting).is_file():
+        raise UserError(
+            f"WEIGHTS in pyimagesearch/config.py names {str(setting)!r}, which is not a file. "
+            f"Correct the path, or set it to 'imagenet'"
+        )
+    return str(setting)
+
+
+def build(recipe, weights):
+    """Return the whole classifier: uint8 RGB (n, size, size, 3) to probabilities (n, classes).
+
+    Args:
+        recipe: a row of config.RECIPES.
+        weights: what find_weights returned, or None for random numbers.
+
+    Raises:
+        UserError: the weights cannot be had or do not fit.
+    """
+    photos = keras.Input((recipe.image_size, recipe.image_size, 3), dtype="uint8", name="photos")
+    backbone = build_backbone(recipe, photos, weights)
+    x = keras.layers.Flatten(name=FEATURES)(backbone.output)
+    x = keras.layers.Dense(recipe.head.units, activation="relu", name="head_dense")(x)
+    x = keras.layers.Dropout(recipe.head.dropout, name="head_dropout")(x)
+    # Sixteen-bit probabilities would not add up to one.
+    output = keras.layers.Dense(
+        len(recipe.classes), activation="softmax", dtype="float32", name="probabilities"
+    )
+    return keras.Model(photos, output(x), name=recipe.name or None)
+
+
+def build_feature_extractor(recipe, weights):
+    """Return the frozen network of a recipe: uint8 RGB photos to rows of features.
+
+    At VGG16 and 224 x 224 pixels a row is the flattened last pooling, 7 x 7 x 512 = 25,088 numbers.
+    """
+    photos = keras.Input((recipe.image_size, recipe.image_size, 3), dtype="uint8", name="photos")
+    backbone = build_backbone(recipe, photos, weights)
+    rows = keras.layers.Flatten(name=FEATURES)(backbone.output)
+    extractor = keras.Model(photos, rows, name=f"{recipe.backbone.lower()}_features")
+    extractor.trainable = False
+    return extractor
+
+
+def build_backbone(recipe, photos, weights):
+    """Put a backbone without its top, and the preprocessing it was trained with, on `photos`."""
+    application = getattr(keras.applications, recipe.backbone)
+    if recipe.preprocessing == "rescale":
+        x = keras.layers.Rescaling(1 / 255, dtype="float32", name="rescale")(photos)
+    else:
+        module = getattr(keras.applications, recipe.backbone.lower())
+        # Given uint8, preprocess_input would subtract its means in uint8, where 0 - 104 is 152.
+        x = module.preprocess_input(keras.ops.cast(photos, "float32"))
+    with weights_errors_explained(recipe.backbone, weights):
+        return application(include_top=False, weights=weights, input_tensor=x)
+
+
+@contextmanager
+def weights_errors_explained(backbone, weights):
+    """Turn what Keras raises when it cannot download or load weights into one line."""
+    try:
+        yield
+    except (ValueError, OSError, KeyError) as failure:
+        if weights in (None, "imagenet"):
+            raise
+        raise UserError(
+            f"{weights} does not hold the weights of {backbone} without its top "
+            f"({str(failure).splitlines()[0]}). Make it again with: "
+            f"python tools/get_weights.py --force"
+        ) from failure
+    except Exception as failure:
+        # Keras raises a bare Exception when a download fails.
+        if "URL fetch failure" not in str(failure):
+            raise
+        print()  # ends the line that Keras began
+        raise UserError(
+            f"the ImageNet weights of {backbone} cannot be downloaded ({failure}). "
+            f"Try: python tools/get_weights.py, or set WEIGHTS in pyimagesearch/config.py "
+            f"to the path of a .weights.h5 file"
+        ) from failure
+
+
+def cut_tensor(model, layer_name):
+    """Return the tensor at which a phase cuts: a layer's output, or the backbone's for None."""
+    if layer_name is None:
+        return model.get_layer(FEATURES).input
+    return model.get_layer(layer_name).output
+
+
+def split_at(model, layer_name):
+    """Return (frozen part, rest): two models that share the layers of `model`.
+
+    The frozen part ends in the output of `layer_name` (None: in the backbone's), where the
+    rest begins. One after the other they compute what `model` computes.
+    """
+    cut = cut_tensor(model, layer_name)
+    return keras.Model(model.input, cut), keras.Model(cut, model.output)
+
+
+def open_for(model, phase):
+    """Let the head learn, and the backbone after `phase.unfreeze_after`; freeze the rest.
+
+    BatchNormalization layers stay frozen: their statistics come from ImageNet, and a batch of
+    32 photos would replace them with noise.
+    """
+    frozen, _ = split_at(model, phase.unfreeze_after)
+    stays = {layer.name for layer in frozen.layers}
+    # One by one: `model.trainable = True` does not reach every layer of a functional model.
+    for layer in model.layers:
+        normalises = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = layer.name not in stays and not normalises
+
+
+def trainable_layers(model):
+    """Return the names of the layers that learn, first to last."""
+    return [layer.name for layer in model.layers if layer.trainable_weights]
+
+
+def count_trainable(model):
+    """Return how many single numbers learn."""
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def compile_for(model, phase):
+    """Compile a model, or the rest behind a cut, with a phase's optimizer."""
+    options = {"momentum": phase.momentum} if phase.optimizer == "SGD" else {}
+    optimizer = getattr(keras.optimizers, phase.optimizer)(phase.learning_rate, **options)
+    model.compile(
+        optimizer=optimizer,
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        # On a CPU, XLA makes a training step of VGG16 slower: 10.2 s against 6.1 s.
+        jit_compile=bool(tf.config.list_physical_devices("GPU")),
+    )
+
+
+def weights_digest(model):
+    """Return 16 hexadecimal digits that stand for every number in a model's weights."""
+    sha = hashlib.sha256()
+    for weight in model.weights:
+        sha.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return sha.hexdigest()[:16]
+
+
+def forward(model):
+    """Return a function from a numpy batch to the model's output as a numpy array.
+
+    `model.predict` would do, but it turns XLA on for a model that is not compiled, and on a CPU
+    that takes VGG16 from 30 photos a second to 10.
+    """
+    signature = tf.TensorSpec(model.input.shape, model.input.dtype)
+
+    @tf.function(input_signature=[signature])
+    def run(batch):
+        return model(batch, training=False)
+
+    return lambda batch: run(tf.convert_to_tensor(batch)).numpy()

@@ -1,0 +1,145 @@
+"""Small made photos, a tiny recipe, and the project's scripts run in this process."""
+
+import importlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyimagesearch import config, console
+from pyimagesearch.recipe import Augmentation, Head, Phase, Recipe, checked
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Not in alphabetical order: class order must come from the recipe, never from the folders.
+CLASSES = ("zebra", "Noodles/Pasta", "apple")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tensorflow():
+    """Load TensorFlow once, in float32, so that every test computes the same everywhere."""
+    console.load_tensorflow()
+    import keras
+
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    """Relative paths, such as dataset/ and output/, lie in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
+def make_photo(path, label, number, size=(40, 30)):
+    """Write a made photo (width, height): noise around a colour that tells its label."""
+    rng = np.random.default_rng((label, number))
+    colour = np.eye(3)[label % 3] * 180
+    pixels = np.clip(rng.normal(colour, 40, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def make_flat_download(source, photos=(7, 4, 5), labels=3):
+    """Write <split>/<label>_<id>.jpg, so many photos a class in each split."""
+    for split, count in zip((config.TRAIN, config.VAL, config.TEST), photos, strict=True):
+        for label in range(labels):
+            for number in range(count):
+                seed = number + {config.TRAIN: 0, config.VAL: 100, config.TEST: 200}[split]
+                make_photo(Path(source) / split / f"{label}_{number}.jpg", label, seed)
+
+
+def tiny_recipe(**changes):
+    """Return a recipe that trains in a second: 32 x 32 pixels, batches of 4, one epoch a phase."""
+    row = {
+        "source": "Tiny",
+        "classes": CLASSES,
+        "image_size": 32,
+        "batch_size": 4,
+        "head": Head(units=8),
+        "augmentation": Augmentation(rotation_degrees=20, horizontal_flip=True),
+        "views": 2,
+        "phases": (
+            Phase("warmup", epochs=2, learning_rate=1e-3),
+            Phase("unfrozen", unfreeze_after="block4_pool", epochs=1, learning_rate=1e-3),
+        ),
+        **changes,
+    }
+    return checked({"tiny": Recipe(**row)})["tiny"]
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory):
+    """Return the path of a weights file for VGG16 holding random numbers."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "random.weights.h5"
+    keras.applications.VGG16(include_top=False, weights=None).save_weights(path)
+    return path
+
+
+@pytest.fixture
+def tiny(monkeypatch, random_weights):
+    """Put a recipe called tiny into config, with random weights; return a way to change it."""
+
+    def use(**changes):
+        recipe = tiny_recipe(**changes)
+        monkeypatch.setattr(config, "RECIPES", {"tiny": recipe})
+        return recipe
+
+    monkeypatch.setattr(config, "RECIPE", "tiny")
+    monkeypatch.setattr(config, "PRECISION", "float32")
+    monkeypatch.setattr(config, "WEIGHTS", random_weights)
+    use()
+    return use
+
+
+@pytest.fixture
+def script(monkeypatch, capsys):
+    """Return a function that runs a script as its last line does: (status, stdout, stderr)."""
+    monkeypatch.syspath_prepend(ROOT)
+
+    def run(name, *arguments):
+        main = importlib.import_module(name).main
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            console.run(lambda: main([str(each) for each in arguments]))
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def built(tiny, script):
+    """Make a flat download of the tiny recipe and build its dataset."""
+    make_flat_download("Tiny")
+    status, _, said = script("build_dataset")
+    assert status == 0, said
+
+
+def assert_one_error(said, *words):
+    """Check that there is one [ERROR] line, no traceback, and that it holds every word."""
+    errors = [line for line in said.splitlines() if line.startswith("[ERROR]")]
+    assert len(errors) == 1, said
+    assert "Traceback" not in said
+    for word in words:
+        assert word in errors[0]
+
+
+def leftovers(folder="."):
+    """Return the half-written files below a folder."""
+    return [path for path in Path(folder).rglob("*") if "partial" in path.name]
+
+
+def read(path):
+    """Return what a JSON file holds."""
+    return json.loads(Path(path).read_text())
+
+
+def is_root():
+    """Tell whether permissions cannot stop this process."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0

@@ -1,0 +1,230 @@
+"""The four scripts one after the other, as a user runs them."""
+
+import csv
+
+import numpy as np
+import pytest
+from conftest import CLASSES, assert_one_error, leftovers, make_flat_download, read
+
+from pyimagesearch import artifacts, config, features, images
+
+BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
+
+
+def train(script, method):
+    if method == "logistic_regression":
+        assert script("extract_features")[0] == 0
+    status, out, said = script("train", "--method", method)
+    assert status == 0, said
+    return out, said
+
+
+def evaluation_photos():
+    return images.list_photos(config.DATASET_DIR, config.RECIPES["tiny"], config.TEST)
+
+
+@BOTH
+def test_scripts_in_sequence_leave_a_classifier_its_report_and_its_pictures(built, script, method):
+    out, said = train(script, method)
+    folder = config.OUTPUT_DIR / "tiny" / method
+    metrics = read(folder / "metrics.json")
+    assert read(folder / "classes.json") == list(CLASSES)
+    assert set(metrics["classes"]) == set(CLASSES)
+    assert sum(each["support"] for each in metrics["classes"].values()) == 15
+    assert metrics["photos"] == {"training": 21, "validation": 12, "evaluation": 15}
+    assert metrics["precision"] == "float32"
+    assert metrics["seed"] == config.SEED
+    assert metrics["seconds"] > 0
+    assert "keras" in metrics["versions"]
+    assert "support" in out
+    assert "support" in (folder / "report.txt").read_text()
+    assert "next: python predict.py" in said
+    if method == "fine_tune":
+        assert {path.name for path in folder.glob("*.png")} == {"warmup.png", "unfrozen.png"}
+        with open(folder / "history.csv") as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["phase"], row["epoch"]) for row in rows] == [
+            ("warmup", "1"),
+            ("warmup", "2"),
+            ("unfrozen", "1"),
+        ]
+        assert set(metrics["phases"]) == {"warmup", "unfrozen"}
+    assert not leftovers()
+
+
+@BOTH
+def test_predict_agrees_with_the_evaluation_on_every_photo(built, script, method):
+    train(script, method)
+    photos = evaluation_photos()
+    status, together, said = script(
+        "predict", "--method", method, "--top", 3, "--image", *photos.paths
+    )
+    assert status == 0, said
+    alone = [
+        script("predict", "--method", method, "--top", 3, "--image", path)[1].strip()
+        for path in photos.paths[:3]
+    ]
+    lines = together.strip().splitlines()
+    assert lines[:3] == alone
+
+    right = sum(
+        line.removeprefix(f"{path}  ").startswith(f"{CLASSES[label]}: ")
+        for line, path, label in zip(lines, photos.paths, photos.labels, strict=True)
+    )
+    accuracy = read(config.OUTPUT_DIR / "tiny" / method / "metrics.json")["accuracy"]
+    assert right / len(photos) == pytest.approx(accuracy)
+
+
+@BOTH
+def test_saved_classifier_gives_the_probabilities_of_the_evaluation(
+    built, script, method, monkeypatch
+):
+    from pyimagesearch import report
+
+    evaluated = []
+    real = report.as_numbers
+    monkeypatch.setattr(
+        report, "as_numbers", lambda *each: evaluated.append(each[1]) or real(*each)
+    )
+    train(script, method)
+    classifier = artifacts.load(config.OUTPUT_DIR / "tiny" / method)
+    photos = evaluation_photos()
+    for batch_size in (1, 4, 5):
+        rows = classifier.ask(photos.paths, batch_size)
+        np.testing.assert_allclose(rows, evaluated[-1], atol=1e-4)
+
+
+def test_csv_holds_every_photo_once_in_order_bit_for_bit(built, script):
+    from pyimagesearch import networks
+
+    assert script("extract_features")[0] == 0
+    folder = config.OUTPUT_DIR / "tiny" / "features"
+    recipe = config.RECIPES["tiny"]
+    run = networks.forward(networks.build_feature_extractor(recipe, str(config.WEIGHTS)))
+    for split in (config.TRAIN, config.VAL, config.TEST):
+        photos = images.list_photos(config.DATASET_DIR, recipe, split)
+        rows, labels = features.read_csv(folder / f"{split}.csv", recipe.classes)
+        np.testing.assert_array_equal(labels, photos.labels)
+        expected = np.concatenate(
+            list(features.frozen_outputs(run, photos.paths, 32, recipe.batch_size))
+        )
+        assert rows.dtype == np.float32
+        np.testing.assert_array_equal(rows.view(np.uint32), expected.view(np.uint32))
+    assert read(folder / "classes.json") == list(CLASSES)
+
+
+def test_a_second_run_of_each_script_changes_nothing(built, script):
+    train(script, "logistic_regression")
+    train(script, "fine_tune")
+    files = [path for path in config.OUTPUT_DIR.rglob("*") if path.is_file()]
+    files += [path for path in config.DATASET_DIR.rglob("*.jpg")]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    for name, *arguments in (
+        ("build_dataset",),
+        ("extract_features",),
+        ("train", "--method", "logistic_regression"),
+        ("train", "--method", "fine_tune"),
+    ):
+        status, _, said = script(name, *arguments)
+        assert status == 0
+        assert "up to date" in said or "trained already" in said
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+
+
+def test_training_starts_again_when_the_recipe_changes_and_says_what_did(built, tiny, script):
+    train(script, "fine_tune")
+    tiny(batch_size=5)
+    _, said = train(script, "fine_tune")
+    assert "training again: batch_size changed" in said
+
+
+def test_features_are_extracted_again_when_the_photos_change(built, script):
+    assert script("extract_features")[0] == 0
+    (config.DATASET_DIR / "tiny" / "training" / "zebra" / "0_0.jpg").unlink()
+    status, _, said = script("train", "--method", "logistic_regression")
+    assert status == 2
+    assert_one_error(said, "photos of training have changed", "python extract_features.py")
+    status, _, said = script("extract_features")
+    assert status == 0
+    assert "extracting again: the photos of training have changed" in said
+    assert script("train", "--method", "logistic_regression")[0] == 0
+
+
+def test_same_seed_gives_the_same_metrics_twice(built, script):
+    train(script, "fine_tune")
+    path = config.OUTPUT_DIR / "tiny" / "fine_tune" / "history.csv"
+
+    def without_seconds():
+        return [line.rsplit(",", 1)[0] for line in path.read_text().splitlines()]
+
+    first = without_seconds()
+    assert script("train", "--method", "fine_tune", "--force")[0] == 0
+    assert without_seconds() == first
+
+
+@BOTH
+def test_predict_needs_nothing_from_config_but_the_folder(built, tiny, script, method):
+    train(script, method)
+    photo = evaluation_photos().paths[0]
+    _, before, _ = script("predict", "--method", method, "--image", photo)
+    tiny(classes=("one", "two"), image_size=64, preprocessing="rescale")
+    config.WEIGHTS = "nowhere.weights.h5"
+    _, after, _ = script("predict", "--method", method, "--image", photo)
+    assert after == before
+
+
+def test_predict_writes_copies_400_pixels_wide_and_keeps_namesakes_apart(built, script, tmp_path):
+    from conftest import make_photo
+    from PIL import Image
+
+    train(script, "fine_tune")
+    for folder in ("here", "there"):
+        make_photo(tmp_path / folder / "photo.jpg", 0, 1)
+    status, out, _ = script("predict", "--image", "here/photo.jpg", "there/photo.jpg")
+    assert status == 0
+    assert len(out.splitlines()) == 2
+    copies = sorted((config.OUTPUT_DIR / "tiny" / "predictions").iterdir())
+    assert [path.name for path in copies] == ["photo (2).png", "photo.png"]
+    assert all(Image.open(path).width == 400 for path in copies)
+
+
+def test_predict_reports_an_unreadable_photo_and_answers_for_the_rest(built, script, tmp_path):
+    train(script, "fine_tune")
+    good = evaluation_photos().paths[0]
+    (tmp_path / "text.jpg").write_text("no picture")
+    status, out, said = script("predict", "--image", "text.jpg", good)
+    assert status == 1
+    assert len(out.splitlines()) == 1
+    assert_one_error(said, "text.jpg", "not a picture")
+    status, out, said = script("predict", "--image", "nowhere.jpg")
+    assert status == 2
+    assert not out
+    assert_one_error(said, "nowhere.jpg", "No such file")
+
+
+def test_predict_before_training_names_the_command(built, script):
+    status, _, said = script("predict", "--image", "x.jpg")
+    assert status == 2
+    assert_one_error(said, "no finished classifier", "python train.py --recipe tiny")
+
+
+def test_train_before_extracting_names_the_command(built, script):
+    status, _, said = script("train", "--method", "logistic_regression")
+    assert status == 2
+    assert_one_error(said, "training.csv is missing", "python extract_features.py --recipe tiny")
+
+
+def test_scripts_before_building_name_the_command(tiny, script):
+    for name in ("extract_features", "train"):
+        status, _, said = script(name)
+        assert status == 2
+        assert_one_error(said, "is missing", "python build_dataset.py --recipe tiny")
+
+
+def test_fresh_augmentation_trains_the_same_files(tiny, script):
+    tiny(views=None)
+    make_flat_download("Tiny")
+    assert script("build_dataset")[0] == 0
+    train(script, "fine_tune")
+    assert not (config.OUTPUT_DIR / "tiny" / "cache").exists()
+    assert read(config.OUTPUT_DIR / "tiny" / "fine_tune" / "metrics.json")["accuracy"] >= 0

@@ -1,0 +1,63 @@
+"""The whole road on real photos: fetch, sort, extract, train both ways, predict.
+
+    make demo
+
+Runs the same commands a user types, one after the other, and ends with a table of the results.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# A script in tools/ finds the project that it belongs to.
+sys.path.insert(0, str(ROOT))
+
+from pyimagesearch import config, console  # noqa: E402
+from pyimagesearch.recipe import METHODS  # noqa: E402
+
+
+def main():
+    clock = console.Stopwatch()
+    python("tools/get_weights.py")
+    recipe = python("tools/get_sample.py", keep_output=True).split()[-1]
+    python("build_dataset.py", "--recipe", recipe)
+    python("extract_features.py", "--recipe", recipe)
+    for method in METHODS:
+        python("train.py", "--recipe", recipe, "--method", method)
+    evaluation = ROOT / config.DATASET_DIR / recipe / config.TEST
+    photo = sorted(each for each in evaluation.rglob("*") if each.is_file())[0]
+    for method in METHODS:
+        python("predict.py", "--recipe", recipe, "--method", method, "--image", photo)
+    console.show(table(recipe))
+    console.info(f"the demo took {clock}")
+
+
+def python(script, *arguments, keep_output=False):
+    """Run a script of this project as a user would; stop the demo where it fails."""
+    shown = [each.relative_to(ROOT) if isinstance(each, Path) else each for each in arguments]
+    words = [f'"{each}"' if " " in str(each) else str(each) for each in (script, *shown)]
+    print(f"\n$ python {' '.join(words)}", file=sys.stderr, flush=True)
+    output = subprocess.PIPE if keep_output else None
+    command = [sys.executable, script, *map(str, shown)]
+    result = subprocess.run(command, cwd=ROOT, stdout=output, text=True, check=False)
+    if result.returncode:
+        sys.exit(result.returncode)
+    return result.stdout
+
+
+def table(recipe):
+    """Return what both methods scored, how long each took, and where the pictures are."""
+    folder = config.OUTPUT_DIR / recipe
+    lines = ["", f"{'method':<22}{'accuracy':>9}{'seconds':>9}"]
+    for method in METHODS:
+        metrics = json.loads((ROOT / folder / method / "metrics.json").read_text())
+        seconds = metrics["seconds"] + metrics.get("feature_seconds", 0)
+        lines.append(f"{method:<22}{metrics['accuracy']:>9.3f}{seconds:>9.0f}")
+    pictures = sorted(each.relative_to(ROOT) for each in (ROOT / folder).rglob("*.png"))
+    return "\n".join([*lines, "", "pictures:", *(f"  {picture}" for picture in pictures)])
+
+
+if __name__ == "__main__":
+    console.run(main)

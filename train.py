@@ -1,0 +1,129 @@
+"""Train a recipe: logistic regression on its features, or fine-tuning phase after phase.
+
+python train.py --recipe food5k
+python train.py --recipe food11
+python train.py --recipe food5k --method fine_tune
+"""
+
+from pyimagesearch import console
+from pyimagesearch.recipe import METHODS
+
+
+def main(argv=None):
+    parser = console.parser(__doc__.splitlines()[0])
+    parser.add_argument("--method", choices=METHODS, help="instead of the recipe's own")
+    parser.add_argument("--force", action="store_true", help="train again what is trained")
+    arguments = parser.parse_args(argv)
+
+    from pyimagesearch import artifacts, config, images
+
+    recipe = console.find_recipe(arguments.recipe)
+    method = arguments.method or recipe.method
+    folder = config.OUTPUT_DIR / recipe.name / method
+    names = (config.TRAIN, config.VAL, config.TEST)
+    splits = {name: images.list_photos(config.DATASET_DIR, recipe, name) for name in names}
+
+    made_from = artifacts.made_from(recipe, method, splits, config)
+    changes = artifacts.changes(folder, made_from)
+    if changes == [] and not arguments.force:
+        console.show((folder / artifacts.REPORT).read_text(encoding="utf-8"))
+        console.info(f"{folder} is trained already; --force trains again")
+    else:
+        if changes:
+            console.info(f"training again: {'; '.join(changes)} changed")
+        train = {"logistic_regression": train_regression, "fine_tune": fine_tune}[method]
+        train(recipe, splits, folder, made_from)
+    photo = splits[config.TEST].paths[0]
+    console.info(f'next: python predict.py --recipe {recipe.name} --image "{photo}"')
+
+
+def train_regression(recipe, splits, folder, made_from):
+    """Fit logistic regression to the training features; report on the evaluation features."""
+    from sklearn.linear_model import LogisticRegression
+
+    from pyimagesearch import artifacts, config, features, files, report
+
+    source = config.OUTPUT_DIR / recipe.name / "features"
+    made = features.require(source, recipe, splits)
+    clock = console.Stopwatch()
+    train_x, train_y = features.read_csv(source / f"{config.TRAIN}.csv", recipe.classes)
+    test_x, test_y = features.read_csv(source / f"{config.TEST}.csv", recipe.classes)
+    console.info(f"read {len(train_x):,} + {len(test_x):,} rows of {train_x.shape[1]:,} ({clock})")
+
+    fitting = console.Stopwatch()
+    regression = LogisticRegression(solver="lbfgs", max_iter=1000, random_state=config.SEED)
+    regression.fit(train_x, train_y)
+    console.info(f"logistic regression: {regression.n_iter_[0]} iterations ({fitting})")
+
+    probabilities = regression.predict_proba(test_x)
+    text = report.as_text(test_y, probabilities, recipe.classes)
+    console.show(text)
+    metrics = {
+        **report.as_numbers(test_y, probabilities, recipe.classes),
+        "seconds": round(clock.seconds, 1),
+        "feature_seconds": made["seconds"],
+        "precision": made["precision"],
+    }
+    artifacts.open_folder(folder)
+    artifacts.save_regression(folder, regression, recipe.classes, source / "backbone.keras")
+    files.write_text(folder / artifacts.REPORT, text)
+    artifacts.finish(folder, metrics, made_from, splits, config.SEED)
+
+
+def fine_tune(recipe, splits, folder, made_from):
+    """Teach a new head on the frozen backbone, then let the top of the backbone learn too."""
+    console.load_tensorflow()
+    import keras
+
+    from pyimagesearch import artifacts, config, files, networks, report, training
+
+    clock = console.Stopwatch()
+    keras.utils.set_random_seed(config.SEED)
+    precision = networks.set_precision(config.PRECISION)
+    weights = networks.find_weights(recipe.backbone, config.WEIGHTS)
+    classifier = networks.build(recipe, weights)
+    console.info(f"{recipe.backbone}, computing in {precision}; {training.describe(recipe)}")
+
+    test = splits[config.TEST]
+    rows, texts, phases = [], [], {}
+    for number, phase in enumerate(recipe.phases):
+        # The head starts from random numbers. Its first gradients are large and would wreck
+        # the ImageNet filters, so the first phase leaves the backbone alone.
+        networks.open_for(classifier, phase)
+        console.info(
+            f"{phase.name}: {networks.count_trainable(classifier):,} weights learn, in "
+            f"{', '.join(networks.trainable_layers(classifier))}"
+        )
+        training.fit(
+            classifier,
+            recipe,
+            number,
+            (splits[config.TRAIN], splits[config.VAL]),
+            config.SEED,
+            config.OUTPUT_DIR / recipe.name / "cache",
+            rows,
+            folder / "history.csv",
+        )
+        mine = [row for row in rows if row["phase"] == phase.name]
+        report.save_curves(folder / f"{phase.name}.png", mine, f"{recipe.name}: {phase.name}")
+
+        asked = artifacts.from_network(classifier, recipe.classes)
+        with console.progress(f"evaluation after {phase.name}", len(test)) as done:
+            probabilities = asked.ask(test.paths, recipe.batch_size, done)
+        numbers = report.as_numbers(test.labels, probabilities, recipe.classes)
+        text = report.as_text(test.labels, probabilities, recipe.classes)
+        console.info(f"{phase.name}: accuracy {numbers['accuracy']:.3f} on {len(test):,} photos")
+        console.show(text)
+        texts.append(f"After {phase.name}\n\n{text}")
+        phases[phase.name] = numbers["accuracy"]
+
+    artifacts.open_folder(folder)
+    artifacts.save_network(folder, classifier, recipe.classes)
+    files.write_text(folder / artifacts.REPORT, "\n".join(texts))
+    seconds = round(clock.seconds, 1)
+    metrics = {**numbers, "phases": phases, "seconds": seconds, "precision": precision}
+    artifacts.finish(folder, metrics, made_from, splits, config.SEED)
+
+
+if __name__ == "__main__":
+    console.run(main)
