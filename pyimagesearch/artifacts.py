@@ -153,9 +153,21 @@ def load(folder):
     if not (folder / METRICS).is_file() or not isinstance(classes, list):
         raise unfinished(folder)
     if (folder / NETWORK).is_file():
-        return from_network(load_network(folder / NETWORK), classes)
+        network = load_network(folder / NETWORK)
+        refuse_other_count(folder, classes, network.output_shape[-1])
+        return from_network(network, classes)
     regression = load_regression(folder / REGRESSION)
+    refuse_other_count(folder, classes, len(regression.classes_))
     return from_regression(load_network(folder / BACKBONE), regression, classes)
+
+
+def refuse_other_count(folder, classes, outputs):
+    """Refuse class names that cannot be those of the classifier beside them."""
+    if len(classes) != outputs:
+        raise UserError(
+            f"{folder / CLASSES} has {len(classes)} class names and the classifier beside it "
+            f"{outputs} outputs. Make both again with: {retrain(folder)}"
+        )
 
 
 def load_network(path):

@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("zebra", "Noodles/Pasta", "apple")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def tensorflow():
-    """Load TensorFlow once, in float32, so that every test computes the same everywhere."""
+@pytest.fixture(autouse=True)
+def _computing_in_float32():
+    """Undo what a test before may have set, so that every test computes the same everywhere."""
     console.load_tensorflow()
     import keras
 

@@ -1,0 +1,66 @@
+import shutil
+
+import numpy as np
+import pytest
+from conftest import CLASSES, tiny_recipe
+
+from pyimagesearch import artifacts, files, networks
+from pyimagesearch.console import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return the folder of a finished fine-tuned classifier."""
+    folder = tmp_path / "output" / "tiny" / "fine_tune"
+    artifacts.save_network(folder, networks.build(tiny_recipe(), None), CLASSES)
+    files.write_json(folder / artifacts.METRICS, {})
+    return folder
+
+
+def test_loaded_network_answers_as_the_saved_one(tmp_path):
+    network = networks.build(tiny_recipe(), None)
+    artifacts.save_network(tmp_path, network, CLASSES)
+    files.write_json(tmp_path / artifacts.METRICS, {})
+    loaded = artifacts.load(tmp_path)
+    photos = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_allclose(loaded.probabilities(photos), networks.forward(network)(photos))
+    assert loaded.classes == CLASSES
+    assert loaded.image_size == 32
+
+
+def test_unfinished_training_is_not_loaded(folder):
+    artifacts.open_folder(folder)
+    with pytest.raises(UserError, match=r"no finished classifier.*train\.py --recipe tiny"):
+        artifacts.load(folder)
+
+
+def test_a_moved_classifier_still_answers(folder, tmp_path):
+    moved = shutil.move(folder, tmp_path / "elsewhere")
+    photo = np.zeros((1, 32, 32, 3), np.uint8)
+    assert artifacts.load(moved).probabilities(photo).shape == (1, 3)
+
+
+def test_a_network_that_carries_code_is_refused(folder):
+    import keras
+
+    ran = []
+    inputs = keras.Input((32, 32, 3), dtype="uint8")
+    evil = keras.Model(inputs, keras.layers.Lambda(lambda x: ran.append(1) or x)(inputs))
+    evil.save(folder / artifacts.NETWORK)
+    ran.clear()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        artifacts.load(folder)
+    assert not ran
+
+
+def test_classifier_of_another_number_of_classes_is_refused(folder):
+    files.write_json(folder / artifacts.CLASSES, ["only", "two"])
+    with pytest.raises(UserError, match="2 class names"):
+        artifacts.load(folder)
+
+
+def test_find_prefers_the_recipes_own_method_and_falls_back_on_the_other(folder, tmp_path):
+    output = tmp_path / "output"
+    assert artifacts.find(output, tiny_recipe(method="logistic_regression")) == folder
+    with pytest.raises(UserError, match="--method logistic_regression"):
+        artifacts.find(output, tiny_recipe(), "logistic_regression")

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from conftest import tiny_recipe
+
+from pyimagesearch import artifacts, config, images, networks, training
+from pyimagesearch.recipe import Phase
+
+
+def fit(recipe, tmp_path):
+    """Train the first phase of a recipe; return its classifier, validation photos and epochs."""
+    photos = [images.list_photos("dataset", recipe, each) for each in (config.TRAIN, config.VAL)]
+    classifier = networks.build(recipe, None)
+    rows = []
+    training.fit(classifier, recipe, 0, photos, 1, tmp_path / "cache", rows, tmp_path / "h.csv")
+    return classifier, photos[1], rows
+
+
+@pytest.mark.parametrize("views", [None, 0, 2])
+def test_validation_accuracy_is_that_of_the_classifier_on_every_photo(built, tmp_path, views):
+    recipe = tiny_recipe(views=views, batch_size=5)
+    classifier, photos, rows = fit(recipe, tmp_path)
+    probabilities = artifacts.from_network(classifier, recipe.classes).ask(photos.paths, 3)
+    accuracy = np.mean(probabilities.argmax(axis=1) == photos.labels)
+    assert rows[-1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    true = probabilities[np.arange(len(photos)), photos.labels]
+    assert rows[-1]["val_loss"] == pytest.approx(-np.log(true).mean(), rel=0.02)
+
+
+@pytest.mark.parametrize("views", [None, 2])
+def test_more_steps_than_batches_repeat_the_photos(built, tmp_path, views):
+    recipe = tiny_recipe(views=views, phases=(Phase("warmup", epochs=2, steps_per_epoch=8),))
+    _, _, rows = fit(recipe, tmp_path)
+    assert [row["epoch"] for row in rows] == [1, 2]
+
+
+def test_history_is_on_disk_after_every_epoch(built, tmp_path, monkeypatch):
+    lengths = []
+    real = training.write_history
+    monkeypatch.setattr(
+        training,
+        "write_history",
+        lambda path, rows: real(path, rows) or lengths.append(len(path.read_text().splitlines())),
+    )
+    fit(tiny_recipe(phases=(Phase("warmup", epochs=3),)), tmp_path)
+    assert lengths == [2, 3, 4]
+
+
+@pytest.mark.parametrize("views", [None, 2])
+def test_classifier_is_saved_without_an_optimizer(built, tmp_path, views):
+    classifier, _, _ = fit(tiny_recipe(views=views), tmp_path)
+    assert not classifier.compiled
+
+
+def test_an_interrupted_epoch_puts_its_bar_away(built, tmp_path, monkeypatch):
+    closed = []
+
+    class Bar:
+        def __enter__(self):
+            return lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+
+        def __exit__(self, *_):
+            closed.append(True)
+
+    monkeypatch.setattr(training.console, "progress", lambda *_: Bar())
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_recipe(views=None), tmp_path)
+    assert closed == [True]
+
+
+def test_balanced_class_weights_are_scikit_learns():
+    recipe = tiny_recipe(class_weights="balanced")
+    labels = np.repeat([0, 1, 2], [994, 1210, 1966])
+    weights = training.weigh_classes(recipe, labels)
+    # Knifey-Spoony's, as the tutorial prints them.
+    assert {label: round(weight, 3) for label, weight in weights.items()} == {
+        0: 1.398,
+        1: 1.149,
+        2: 0.707,
+    }
+    assert training.weigh_classes(tiny_recipe(), labels) is None
+
+
+@pytest.mark.parametrize(
+    ("views", "words"),
+    [(None, "afresh in every epoch"), (0, "not augmented"), (3, "3 augmented views")],
+)
+def test_description_says_which_way_photos_are_seen(views, words):
+    assert words in training.describe(tiny_recipe(views=views))
