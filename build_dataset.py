@@ -20,7 +20,7 @@ def main(argv=None):
     splits = (config.TRAIN, config.VAL, config.TEST)
     clock = console.Stopwatch()
 
-    entries = datasets.find(recipe, splits)
+    entries = datasets.find(recipe, splits, config.SEED)
     console.info(f"{recipe.source}: {len(entries):,} photos in {len(recipe.classes)} classes")
 
     with console.progress("checking and copying", len(entries)) as done:

@@ -21,7 +21,7 @@ def main(argv=None):
     names = (config.TRAIN, config.VAL, config.TEST)
     splits = {name: images.list_photos(config.DATASET_DIR, recipe, name) for name in names}
 
-    origin = features.origin(recipe, splits)
+    origin = features.origin(recipe, splits, config)
     follows = f"next: python train.py --recipe {recipe.name} --method logistic_regression"
     made = files.read_json(folder / features.MADE_FROM)
     if made and not arguments.force:
@@ -56,7 +56,7 @@ def main(argv=None):
     with files.whole(folder / "backbone.keras") as partial:
         extractor.save(partial)
     seconds = round(total.seconds, 1)
-    made = {**origin, "precision": precision, "seconds": seconds}
+    made = {**origin, "columns": columns, "precision": precision, "seconds": seconds}
     files.write_json(folder / features.MADE_FROM, made)
     console.info(follows)
 

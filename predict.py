@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from pyimagesearch import console
-from pyimagesearch.recipe import METHODS
+from pyimagesearch.recipe import BACKBONES, METHODS
 
 BATCH_SIZE = 32
 
@@ -22,9 +22,20 @@ def main(argv=None):
     parser.add_argument("--method", choices=METHODS, help="which of a recipe's classifiers")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="likeliest classes (3)")
     parser.add_argument("--show", action="store_true", help="open a window with each photo")
+    parser.add_argument(
+        "--imagenet",
+        nargs="?",
+        const="VGG16",
+        choices=sorted(BACKBONES),
+        metavar="NETWORK",
+        help="ask the untouched network, with its own 1,000 classes (VGG16)",
+    )
     arguments = parser.parse_args(argv)
     if arguments.top < 1:
         raise console.UserError(f"--top is {arguments.top}; it takes a whole number from 1")
+
+    if arguments.imagenet:
+        return ask_imagenet(arguments.imagenet, arguments.image)
 
     from pyimagesearch import artifacts, config, report
 
@@ -47,7 +58,7 @@ def main(argv=None):
             answered += 1
             picture = report.annotate(photo, words[0])
             # Photos of the same name may come from several folders.
-            name = path.stem[:100]
+            name = os.fsencode(path.stem)[:150].decode("utf-8", "ignore")
             names[name] += 1
             copy = f"{name}.png" if names[name] == 1 else f"{name} ({names[name]}).png"
             report.save_picture(pictures / copy, picture)
@@ -57,6 +68,22 @@ def main(argv=None):
         console.info(f"{answered:,} annotated copies -> {pictures}")
     if answered < len(arguments.image):
         return console.PARTLY if answered else console.MISTAKE
+
+
+def ask_imagenet(backbone, paths):
+    """Print the five ImageNet classes that the untouched network finds likeliest in each photo."""
+    photos = list(readable(paths))
+    if photos:
+        console.load_tensorflow()
+        from pyimagesearch import networks
+
+        answers = networks.ask_imagenet(backbone, [photo for _, photo in photos])
+        for (path, _), classes in zip(photos, answers, strict=True):
+            console.show(f"{path}, {backbone} without any training here:")
+            for name, share in classes:
+                console.show(f"{share:7.2%} : {name}")
+    if len(photos) < len(paths):
+        return console.PARTLY if photos else console.MISTAKE
 
 
 def has_display():

@@ -5,6 +5,8 @@ python train.py --recipe food11
 python train.py --recipe food5k --method fine_tune
 """
 
+import shlex
+
 from pyimagesearch import console
 from pyimagesearch.recipe import METHODS
 
@@ -33,8 +35,9 @@ def main(argv=None):
             console.info(f"training again: {'; '.join(changes)} changed")
         train = {"logistic_regression": train_regression, "fine_tune": fine_tune}[method]
         train(recipe, splits, folder, made_from)
-    photo = splits[config.TEST].paths[0]
-    console.info(f'next: python predict.py --recipe {recipe.name} --image "{photo}"')
+        console.info(f"report and pictures: {folder}")
+    photo = shlex.quote(str(splits[config.TEST].paths[0]))
+    console.info(f"next: python predict.py --recipe {recipe.name} --image {photo}")
 
 
 def train_regression(recipe, splits, folder, made_from):
@@ -44,27 +47,28 @@ def train_regression(recipe, splits, folder, made_from):
     from pyimagesearch import artifacts, config, features, files, report
 
     source = config.OUTPUT_DIR / recipe.name / "features"
-    made = features.require(source, recipe, splits)
+    made = features.require(source, recipe, splits, config)
     clock = console.Stopwatch()
-    train_x, train_y = features.read_csv(source / f"{config.TRAIN}.csv", recipe.classes)
-    test_x, test_y = features.read_csv(source / f"{config.TEST}.csv", recipe.classes)
+    training, test = splits[config.TRAIN], splits[config.TEST]
+    train_x = features.read_split(source, config.TRAIN, training, made["columns"])
+    test_x = features.read_split(source, config.TEST, test, made["columns"])
     console.info(f"read {len(train_x):,} + {len(test_x):,} rows of {train_x.shape[1]:,} ({clock})")
 
     fitting = console.Stopwatch()
     regression = LogisticRegression(solver="lbfgs", max_iter=1000, random_state=config.SEED)
-    regression.fit(train_x, train_y)
+    regression.fit(train_x, training.labels)
     console.info(f"logistic regression: {regression.n_iter_[0]} iterations ({fitting})")
 
     probabilities = regression.predict_proba(test_x)
-    text = report.as_text(test_y, probabilities, recipe.classes)
+    artifacts.open_folder(folder)
+    numbers, text = report.save_evaluation(folder, "", test, probabilities, recipe.mistakes)
     console.show(text)
     metrics = {
-        **report.as_numbers(test_y, probabilities, recipe.classes),
+        **numbers,
         "seconds": round(clock.seconds, 1),
         "feature_seconds": made["seconds"],
         "precision": made["precision"],
     }
-    artifacts.open_folder(folder)
     artifacts.save_regression(folder, regression, recipe.classes, source / "backbone.keras")
     files.write_text(folder / artifacts.REPORT, text)
     artifacts.finish(folder, metrics, made_from, splits, config.SEED)
@@ -83,6 +87,8 @@ def fine_tune(recipe, splits, folder, made_from):
     weights = networks.find_weights(recipe.backbone, config.WEIGHTS)
     classifier = networks.build(recipe, weights)
     console.info(f"{recipe.backbone}, computing in {precision}; {training.describe(recipe)}")
+    training.save_first_look(recipe, splits[config.TRAIN], config.SEED, folder.parent)
+    console.info(f"look before it learns: {folder.parent}/first_look.png and augmentation.png")
 
     test = splits[config.TEST]
     rows, texts, phases = [], [], {}
@@ -90,8 +96,10 @@ def fine_tune(recipe, splits, folder, made_from):
         # The head starts from random numbers. Its first gradients are large and would wreck
         # the ImageNet filters, so the first phase leaves the backbone alone.
         networks.open_for(classifier, phase)
+        learning = classifier.trainable_weights
         console.info(
-            f"{phase.name}: {networks.count_trainable(classifier):,} weights learn, in "
+            f"{phase.name}: {len(learning)} of {len(classifier.weights)} weight tensors learn, "
+            f"{networks.count_trainable(classifier):,} numbers, in "
             f"{', '.join(networks.trainable_layers(classifier))}"
         )
         training.fit(
@@ -100,18 +108,18 @@ def fine_tune(recipe, splits, folder, made_from):
             number,
             (splits[config.TRAIN], splits[config.VAL]),
             config.SEED,
-            config.OUTPUT_DIR / recipe.name / "cache",
+            folder.parent / "cache",
             rows,
             folder / "history.csv",
         )
-        mine = [row for row in rows if row["phase"] == phase.name]
-        report.save_curves(folder / f"{phase.name}.png", mine, f"{recipe.name}: {phase.name}")
+        report.save_phase_curves(folder, recipe, phase, rows)
 
         asked = artifacts.from_network(classifier, recipe.classes)
         with console.progress(f"evaluation after {phase.name}", len(test)) as done:
             probabilities = asked.ask(test.paths, recipe.batch_size, done)
-        numbers = report.as_numbers(test.labels, probabilities, recipe.classes)
-        text = report.as_text(test.labels, probabilities, recipe.classes)
+        numbers, text = report.save_evaluation(
+            folder, f"{phase.name}_", test, probabilities, recipe.mistakes
+        )
         console.info(f"{phase.name}: accuracy {numbers['accuracy']:.3f} on {len(test):,} photos")
         console.show(text)
         texts.append(f"After {phase.name}\n\n{text}")

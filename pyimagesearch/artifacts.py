@@ -5,6 +5,7 @@ import platform
 import shutil
 import zipfile
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -44,7 +45,14 @@ def from_network(network, classes):
     """Return a Classifier around a network from photos to probabilities."""
     from pyimagesearch import networks
 
-    return Classifier(tuple(classes), network.input_shape[1], networks.forward(network))
+    run = networks.forward(network)
+
+    def probabilities(batch):
+        rows = run(batch)
+        # One sigmoid unit gives the probability of the second class.
+        return rows if rows.shape[1] > 1 else np.concatenate([1 - rows, rows], axis=1)
+
+    return Classifier(tuple(classes), network.input_shape[1], probabilities)
 
 
 def from_regression(backbone, regression, classes):
@@ -68,13 +76,12 @@ def made_from(recipe, method, splits, config):
         splits: {split: images.Photos}.
         config: the module; its SEED, PRECISION and WEIGHTS count.
     """
-    parts = {**features.origin(recipe, splits), "SEED": config.SEED}
+    parts = {**features.origin(recipe, splits, config), "SEED": config.SEED}
     if method == "logistic_regression":
         made = config.OUTPUT_DIR / recipe.name / "features" / features.MADE_FROM
         parts["features"] = files.digest(files.read_json(made))
     else:
         parts |= asdict(recipe)
-        parts |= {"PRECISION": config.PRECISION, "WEIGHTS": str(config.WEIGHTS)}
     return json.loads(json.dumps(parts))
 
 
@@ -149,16 +156,20 @@ def load(folder):
         UserError: training has not finished there, or a file is damaged.
     """
     folder = Path(folder)
-    classes = files.read_json(folder / CLASSES)
-    if not (folder / METRICS).is_file() or not isinstance(classes, list):
+    if not (folder / METRICS).is_file():
         raise unfinished(folder)
-    if (folder / NETWORK).is_file():
-        network = load_network(folder / NETWORK)
-        refuse_other_count(folder, classes, network.output_shape[-1])
-        return from_network(network, classes)
-    regression = load_regression(folder / REGRESSION)
-    refuse_other_count(folder, classes, len(regression.classes_))
-    return from_regression(load_network(folder / BACKBONE), regression, classes)
+    classes = files.read_json(folder / CLASSES)
+    if not isinstance(classes, list):
+        raise UserError(f"{folder / CLASSES} is missing or damaged. {remake(folder / CLASSES)}")
+    # Either of the two tells what was trained, should the other be lost.
+    if any((folder / name).is_file() for name in (REGRESSION, BACKBONE)):
+        regression = load_regression(folder / REGRESSION)
+        refuse_other_count(folder, classes, len(regression.classes_))
+        return from_regression(load_network(folder / BACKBONE), regression, classes)
+    network = load_network(folder / NETWORK)
+    outputs = network.output_shape[-1]
+    refuse_other_count(folder, classes, 2 if outputs == 1 else outputs)
+    return from_network(network, classes)
 
 
 def refuse_other_count(folder, classes, outputs):
@@ -174,20 +185,28 @@ def load_network(path):
     """Return a saved Keras network, loaded in safe mode."""
     import keras
 
-    try:
+    with loading_errors_explained(path):
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as failure:
-        raise UserError(f"{path} {damaged(failure)} {retrain(path.parent)}") from failure
 
 
 def load_regression(path):
     """Return a saved scikit-learn classifier; skops refuses every type it does not know."""
     import skops.io
 
-    try:
+    with loading_errors_explained(path):
         return skops.io.load(path, trusted=[])
+
+
+@contextmanager
+def loading_errors_explained(path):
+    """Turn what Keras and skops raise on a damaged or strange file into one line."""
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is missing or damaged. {remake(path)}")
+    try:
+        yield
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as failure:
-        raise UserError(f"{path} {damaged(failure)} {retrain(path.parent)}") from failure
+        reason = files.first_sentence(failure)
+        raise UserError(f"{path} cannot be loaded: {reason}. {remake(path)}") from failure
 
 
 def unfinished(folder):
@@ -196,10 +215,9 @@ def unfinished(folder):
     return UserError(f"{folder} holds no finished classifier. Make it with: {command}")
 
 
-def damaged(failure):
-    """Say why a file could not be loaded."""
-    first_line = str(failure).strip().splitlines()[0] if str(failure).strip() else "no reason given"
-    return f"cannot be loaded: {first_line.rstrip('.')}. Make it again with:"
+def remake(path):
+    """Say how a file of a classifier is made again."""
+    return f"Make it again with: {retrain(path.parent)}"
 
 
 def retrain(folder, force=True):

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 # Exit statuses: 1 = some photos could not be read, 2 = a mistake, 130 = Ctrl-C (128 + SIGINT).
 PARTLY, MISTAKE, STOPPED = 1, 2, 130
@@ -66,6 +67,8 @@ def find_recipe(name):
     """
     from pyimagesearch import config
 
+    # A text does as well as a Path.
+    config.DATASET_DIR, config.OUTPUT_DIR = Path(config.DATASET_DIR), Path(config.OUTPUT_DIR)
     name = config.RECIPE if name is None else name
     if name not in config.RECIPES:
         raise UserError(
@@ -76,6 +79,9 @@ def find_recipe(name):
 
 def run(main):
     """Run a script's main function; end the process with its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name may hold bytes that are no text; a message about it still has to come out.
+        stream.reconfigure(errors="backslashreplace")
     try:
         status = main()
     except UserError as mistake:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import random
 import re
 import shutil
 from collections import Counter, defaultdict
@@ -14,7 +15,10 @@ from pyimagesearch.console import UserError
 from pyimagesearch.recipe import folder_name
 
 REJECTED = "rejected.csv"
-FLAT_NAME = re.compile(r"(\d+)_.+")
+# A file name may hold a line break: DOTALL.
+FLAT_NAME = re.compile(r"(\d+)_.+", re.DOTALL)
+# Browsers and file managers put (1) behind the number of a second cat.7.jpg.
+NUMBERED_NAME = re.compile(r"(.+)\.(\d+)(?: ?\(\d+\))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -26,40 +30,74 @@ class Entry:
     label: int  # index into the recipe's classes
 
 
-def find(recipe, splits):
-    """Return the photos of a download as a list of Entry, split after split, by name.
+def find(recipe, splits, seed):
+    """Return the photos of a download as a list of Entry, split after split.
+
+    Args:
+        recipe: a row.
+        splits: the names of (training, validation, evaluation).
+        seed: of the shuffle, for a download that comes without splits.
 
     Raises:
         UserError: the download is missing, incomplete, or other data.
     """
     source = Path(recipe.source)
     if not source.is_dir():
+        seen = "not a folder" if source.exists() else "missing"
         raise UserError(
-            f"{source} is missing. Put the photos of recipe {recipe.name!r} there"
+            f"{source} is {seen}. Put the photos of recipe {recipe.name!r} there"
             f"{f' ({recipe.download})' if recipe.download else ''}, or set its source in "
             f"pyimagesearch/config.py"
         )
-    missing = [split for split in splits if not (source / split).is_dir()]
-    if missing:
-        seen = ", ".join(sorted(each.name for each in source.iterdir())[:8]) or "nothing"
-        raise UserError(
-            f"{source} has no folder {missing[0]!r}; it has: {seen}. Point the recipe's source "
-            f"at the folder that holds {', '.join(splits)}"
-        )
-    layout = recipe.layout or recognise(source / splits[0])
-    read_split = {"flat": find_flat, "folders": find_in_folders}[layout]
-    entries = []
-    for split in splits:
-        found = read_split(recipe, source / split, split)
-        refuse_empty(recipe, source / split, found)
-        entries += found
+    layout = recipe.layout or recognise(recipe, source, splits)
+    training, validation, evaluation = splits
+    if layout in ("flat", "folders"):
+        read_split = {"flat": find_flat, "folders": find_in_folders}[layout]
+        entries = [
+            Entry(path, split, label)
+            for split in splits
+            for path, label in read_split(recipe, split_folder(source, split, splits))
+        ]
+    elif layout == "test_inside":
+        entries = [
+            Entry(path, split, label)
+            for split, inside in ((training, ""), (evaluation, "test"))
+            for path, label in find_in_folders(recipe, source, inside, others_too=True)
+        ]
+    else:
+        read = {"numbered": find_numbered, "unsplit": find_unsplit}[layout]
+        entries = share_out(recipe, read(recipe, source), splits, seed)
+    if recipe.validate_on_evaluation:
+        entries = [each for each in entries if each.split != validation]
+        entries += [
+            Entry(each.source, validation, each.label)
+            for each in entries
+            if each.split == evaluation
+        ]
+    refuse_empty(recipe, source, entries, splits)
     return entries
 
 
-def recognise(folder):
-    """Return the layout of a split: class folders, or photos named <label>_<id>."""
-    has_folders = any(visible(each) and each.is_dir() for each in folder.iterdir())
-    return "folders" if has_folders else "flat"
+def recognise(recipe, source, splits):
+    """Return the layout of a download."""
+    inside = {each.name for each in source.iterdir() if each.is_dir() and visible(each)}
+    if inside & set(splits):
+        first = source / next(split for split in splits if split in inside)
+        has_folders = any(visible(each) and each.is_dir() for each in first.iterdir())
+        return "folders" if has_folders else "flat"
+    class_folders = [source / folder_name(name) for name in recipe.classes]
+    if any(folder.is_dir() for folder in class_folders):
+        has_tests = any((folder / "test").is_dir() for folder in class_folders)
+        return "test_inside" if has_tests else "unsplit"
+    together = images.photos_in(numbered_folder(source))
+    if any(NUMBERED_NAME.fullmatch(path.stem) for path in together):
+        return "numbered"
+    seen = ", ".join(sorted(each.name for each in source.iterdir())[:8]) or "nothing"
+    raise UserError(
+        f"{source} has neither the folders {', '.join(splits)} nor a folder for any class of "
+        f"recipe {recipe.name!r} ({', '.join(recipe.classes)}). It has: {seen}. Point the "
+        f"recipe's source at the folder that holds them"
+    )
 
 
 def visible(path):
@@ -67,9 +105,21 @@ def visible(path):
     return not path.name.startswith((".", "__MACOSX"))
 
 
-def find_flat(recipe, folder, split):
-    """Return the entries of a split whose photos are named <label>_<id>.jpg."""
-    entries = []
+def split_folder(source, split, splits):
+    """Return the folder of a split."""
+    folder = source / split
+    if not folder.is_dir():
+        seen = ", ".join(sorted(each.name for each in source.iterdir())[:8])
+        raise UserError(
+            f"{source} has no folder {split!r}; it has: {seen}. Point the recipe's source at the "
+            f"folder that holds {', '.join(splits)}"
+        )
+    return folder
+
+
+def find_flat(recipe, folder):
+    """Return (path, label) of the photos of a split that are named <label>_<id>.jpg."""
+    found = []
     for path in images.photos_in(folder):
         match = FLAT_NAME.fullmatch(path.stem)
         if not match:
@@ -83,39 +133,119 @@ def find_flat(recipe, folder, split):
                 f"{len(recipe.classes) - 1} ({', '.join(recipe.classes)}). This is other data, or "
                 f"a class is missing in pyimagesearch/config.py"
             )
-        entries.append(Entry(path, split, label))
-    return entries
+        found.append((path, label))
+    return found
 
 
-def find_in_folders(recipe, folder, split):
-    """Return the entries of a split that has a folder a class."""
+def find_in_folders(recipe, folder, inside="", others_too=False):
+    """Return (path, label) of the photos in a folder a class.
+
+    Args:
+        recipe: a row.
+        folder: holds the class folders.
+        inside: the folder inside each class folder that holds the photos; "": itself.
+        others_too: allow folders of other classes, which are not used.
+    """
     wanted = [folder_name(name) for name in recipe.classes]
     present = {each.name for each in folder.iterdir() if each.is_dir() and visible(each)}
     strange, missing = sorted(present - set(wanted)), sorted(set(wanted) - present)
-    if strange or missing:
-        kind = "has a folder" if strange else "lacks the folder"
-        name = (strange or missing)[0]
+    if missing or (strange and not others_too):
+        kind = "lacks the folder" if missing else "has a folder"
         raise UserError(
-            f"{folder} {kind} {name!r}. Recipe {recipe.name!r} has: {', '.join(wanted)}. This is "
-            f"other data, or the recipe's classes need that name"
+            f"{folder} {kind} {(missing or strange)[0]!r}. Recipe {recipe.name!r} has: "
+            f"{', '.join(wanted)}. This is other data, or the recipe's classes need changing"
         )
     return [
-        Entry(path, split, label)
+        (path, label)
         for label, name in enumerate(wanted)
-        for path in images.photos_in(folder / name)
+        for path in images.photos_in(folder / name / inside)
     ]
 
 
-def refuse_empty(recipe, folder, entries):
-    """Refuse a split without photos, or in which a class has none."""
-    if not entries:
-        raise UserError(f"{folder} holds no photos. Is the download complete?")
-    counts = Counter(entry.label for entry in entries)
-    for label, name in enumerate(recipe.classes):
-        if not counts[label]:
+def find_unsplit(recipe, source):
+    """Return (path, label) of a folder a class without splits; say which folders are not used."""
+    others = sorted(
+        each.name
+        for each in source.iterdir()
+        if each.is_dir() and visible(each) and each.name not in map(folder_name, recipe.classes)
+    )
+    if others:
+        console.info(
+            f"{len(others):,} other folders in {source} are no classes of recipe "
+            f"{recipe.name!r} and are not used: {', '.join(others[:5])}"
+        )
+    return find_in_folders(recipe, source, others_too=True)
+
+
+def numbered_folder(source):
+    """Return where <class>.<number>.jpg lie: in the folder train/, if there is one."""
+    return source / "train" if (source / "train").is_dir() else source
+
+
+def find_numbered(recipe, source):
+    """Return (path, label) of photos named <class>.<number>.jpg, in the order of the numbers."""
+    found = []
+    for path in images.photos_in(numbered_folder(source)):
+        match = NUMBERED_NAME.fullmatch(path.stem)
+        if not match:
             raise UserError(
-                f"{folder} holds no photos of class {name!r}. Is the download complete? "
-                f"If the class is not in it, take it out of the recipe's classes"
+                f"{path} is not named <class>.<number>, such as cat.0.jpg. Rename it or move it "
+                f"away"
+            )
+        if match[1] not in recipe.classes:
+            raise UserError(
+                f"{path} is of class {match[1]!r}, and recipe {recipe.name!r} has: "
+                f"{', '.join(recipe.classes)}. Move it away, or name its class there"
+            )
+        found.append((int(match[2]), path, recipe.classes.index(match[1])))
+    return [(path, label) for _, path, label in sorted(found)]
+
+
+def share_out(recipe, found, splits, seed):
+    """Return the Entries of a download that comes without splits, as recipe.split says."""
+    entries = []
+    for label, name in enumerate(recipe.classes):
+        mine = [path for path, its_label in found if its_label == label]
+        if recipe.split.shuffle:
+            random.Random(seed).shuffle(mine)
+        start = 0
+        for split, count in zip(splits, part_sizes(recipe, name, len(mine)), strict=True):
+            entries += [Entry(path, split, label) for path in mine[start : start + count]]
+            start += count
+    return sorted(entries, key=lambda entry: splits.index(entry.split))
+
+
+def part_sizes(recipe, class_name, photos):
+    """Return how many of a class's photos go to (training, validation, evaluation).
+
+    Raises:
+        UserError: there are too few.
+    """
+    parts = (recipe.split.training, recipe.split.validation, recipe.split.evaluation)
+    # A share of a class is one photo at the least, so that no split goes without the class.
+    sizes = [max(1, round(part * photos)) if type(part) is float else part for part in parts]
+    rest = photos - sum(size for size in sizes if size is not None)
+    needed = sum(size for size in sizes if size is not None) + (None in sizes)
+    if photos < needed:
+        raise UserError(
+            f"{recipe.source} has {photos:,} photos of class {class_name!r}, and the split of "
+            f"recipe {recipe.name!r} needs {needed:,}. Add photos, or make the numbers of its "
+            f"split smaller in pyimagesearch/config.py"
+        )
+    return [rest if size is None else size for size in sizes]
+
+
+def refuse_empty(recipe, folder, entries, splits):
+    """Refuse a split without photos, or in which a class has none."""
+    counts = Counter((entry.split, entry.label) for entry in entries)
+    for split in splits:
+        empty = [name for label, name in enumerate(recipe.classes) if not counts[split, label]]
+        if len(empty) == len(recipe.classes):
+            raise UserError(f"{folder} holds no photos for {split}. Is the download complete?")
+        if empty:
+            raise UserError(
+                f"{folder} holds no photos of class {empty[0]!r} for {split}. Is the download "
+                f"complete? If the class is not in it, take it out of the recipe's classes"
             )
 
 
@@ -137,6 +267,7 @@ def build(recipe, entries, dataset_dir, force, done):
     folder = Path(dataset_dir) / recipe.name
     targets = [target_of(recipe, folder, entry) for entry in entries]
     refuse_overlap(entries, targets)
+    refuse_moved(recipe, folder, entries, targets)
 
     def copy(entry, target):
         copied = copy_one(entry, target, force)
@@ -159,13 +290,31 @@ def target_of(recipe, folder, entry):
 
 
 def refuse_overlap(entries, targets):
-    """Refuse to copy a dataset onto itself."""
-    for entry, target in zip(entries, targets, strict=True):
-        if target.exists() and target.samefile(entry.source):
+    """Refuse to copy a dataset onto itself, or class folders into a flat download."""
+    pairs = zip(entries, targets, strict=True)
+    for source, target in sorted({(each.source.parent, to.parent) for each, to in pairs}):
+        if any(each.exists() and each.samefile(source) for each in (target, target.parent)):
             raise UserError(
-                f"{entry.source} already lies in the dataset. The recipe's source has to be "
+                f"{source} already lies in the dataset. The recipe's source has to be "
                 f"another folder, or has to stay out of DATASET_DIR"
             )
+
+
+def refuse_moved(recipe, folder, entries, targets):
+    """Refuse to put a photo into one split while it lies in another from an earlier build.
+
+    It would be trained on and evaluated with. That happens where a download is split anew,
+    because photos have come or the recipe's split has changed.
+    """
+    wanted, splits = set(targets), {entry.split for entry in entries}
+    for entry, target in zip(entries, targets, strict=True):
+        for split in splits - {entry.split}:
+            other = folder / split / target.parent.name / target.name
+            if other not in wanted and same_file(entry.source, other):
+                raise UserError(
+                    f"{other} belongs to {entry.split} now, since the photos are split anew. "
+                    f"Delete {folder} (it holds copies only) and run this again"
+                )
 
 
 def copy_one(entry, target, force):
@@ -191,7 +340,9 @@ def same_file(source, target):
 def write_rejected(folder, results):
     """Write rejected.csv: the photos that were left out, and why."""
     path = Path(folder) / REJECTED
-    with files.whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    # Not every file name is UTF-8: those of old archives are written with \udc.. for a byte.
+    form = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+    with files.whole(path) as partial, open(partial, "w", **form) as file:
         writer = csv.writer(file)
         writer.writerow(("file", "reason"))
         writer.writerows((each.entry.source, each.reason) for each in results if each.reason)
@@ -252,7 +403,9 @@ def report_build(recipe, results, dataset_dir, splits):
         seen = sum(each.entry.split == split and not each.reason for each in results)
         if seen != official:
             console.warn(f"{split} has {seen:,} photos; the official download has {official:,}")
-    copies = copies_across_splits(results)
+    # Where validation and evaluation are the same photos, that is the recipe's own doing.
+    twice = splits[1] if recipe.validate_on_evaluation else None
+    copies = copies_across_splits([each for each in results if each.entry.split != twice])
     if copies:
         example = " = ".join(str(path) for path in copies[0][:2])
         console.warn(
@@ -265,11 +418,5 @@ def report_build(recipe, results, dataset_dir, splits):
             f"{len(extra):,} photos in {folder} are not from {recipe.source} and will be used "
             f"too; the first: {extra[0]}. Delete them if they are left over from before"
         )
-    refuse_empty_after_check(recipe, results, splits)
-
-
-def refuse_empty_after_check(recipe, results, splits):
-    """Refuse a dataset in which a class of a split has lost all its photos to the check."""
-    for split in splits:
-        kept = [e.entry for e in results if e.entry.split == split and e.reason is None]
-        refuse_empty(recipe, Path(recipe.source) / split, kept)
+    kept = [each.entry for each in results if each.reason is None]
+    refuse_empty(recipe, Path(recipe.source), kept, splits)

@@ -1,5 +1,6 @@
 """What the frozen part says about photos: computed once, in order, kept as CSV."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,18 +71,49 @@ def read_csv(path, classes):
     Raises:
         UserError: a row is damaged, a value is not a number, or a label is of no class.
     """
+    if not ends_in_line_break(path):
+        raise UserError(f"{path} is cut short. {remake(path)}")
     try:
         table = np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
     except ValueError as failure:
-        raise UserError(f"{path} is damaged: {failure}. {remake(path)}") from failure
-    labels = table[:, 0].astype(int)
+        # What follows the semicolon is advice to callers of loadtxt.
+        reason = str(failure).split(";")[0].rstrip(".")
+        raise UserError(f"{path} is damaged: {reason}. {remake(path)}") from failure
     features = np.ascontiguousarray(table[:, 1:])
     if not features.size or not np.isfinite(table).all():
         raise UserError(f"{path} holds values that are not numbers. {remake(path)}")
-    strange = labels[(labels < 0) | (labels >= len(classes))]
+    labels = table[:, 0].astype(int)
+    strange = table[(labels != table[:, 0]) | (labels < 0) | (labels >= len(classes)), 0]
     if len(strange):
-        raise UserError(f"{path} has label {strange[0]}, which is no class. {remake(path)}")
+        raise UserError(f"{path} has label {strange[0]:g}, which is no class. {remake(path)}")
     return features, labels
+
+
+def ends_in_line_break(path):
+    """Tell whether the last row of a CSV is whole: its last number might be cut in two."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() == b"\n"
+
+
+def read_split(folder, split, photos, columns):
+    """Return the (n, features) float32 features of a split, a row a photo in their order.
+
+    Raises:
+        UserError: the CSV is damaged, it has not so many columns of features, or its labels are
+            not those of the photos.
+    """
+    path = Path(folder) / f"{split}.csv"
+    rows, labels = read_csv(path, photos.classes)
+    if rows.shape[1] != columns:
+        raise UserError(f"{path} has {rows.shape[1]:,} columns, not {columns:,}. {remake(path)}")
+    if not np.array_equal(labels, photos.labels):
+        raise UserError(
+            f"{path} has {len(labels):,} rows that are not the {len(photos):,} photos of "
+            f"{split}. {remake(path)}"
+        )
+    return rows
 
 
 def remake(path):
@@ -90,24 +122,28 @@ def remake(path):
     return f"Make it again with: python extract_features.py --recipe {recipe} --force"
 
 
-def origin(recipe, splits):
+def origin(recipe, splits, config):
     """Return what the features of a recipe depend on, as JSON can hold it.
 
     Args:
         recipe: a row.
         splits: {split: images.Photos}.
+        config: the module; its PRECISION and WEIGHTS count.
     """
     return {
         "classes": list(recipe.classes),
         "backbone": recipe.backbone,
         "preprocessing": recipe.preprocessing,
         "image_size": recipe.image_size,
+        "pooling": recipe.head.pooling,
+        "PRECISION": config.PRECISION,
+        "WEIGHTS": str(config.WEIGHTS),
         "photos": {split: len(photos) for split, photos in splits.items()},
         "photo_stamps": {split: photos.stamp for split, photos in splits.items()},
     }
 
 
-def require(folder, recipe, splits):
+def require(folder, recipe, splits, config):
     """Return what is written about the features in a folder, when they are there and current.
 
     Raises:
@@ -115,11 +151,14 @@ def require(folder, recipe, splits):
     """
     made = files.read_json(folder / MADE_FROM)
     command = f"python extract_features.py --recipe {recipe.name}"
-    missing = [name for name in splits if not (folder / f"{name}.csv").is_file()]
+    needed = [*(f"{name}.csv" for name in splits), "backbone.keras"]
+    missing = [name for name in needed if not (folder / name).is_file()]
     if made is None or missing:
-        name = missing[0] if missing else "training"
-        raise UserError(f"{folder / name}.csv is missing. Make it with: {command}")
-    differences = changes(made, origin(recipe, splits))
+        # Where made_from.json is there, extract_features.py would find nothing to do.
+        again = "" if made is None else " --force"
+        name = (missing or needed)[0]
+        raise UserError(f"{folder / name} is missing. Make it with: {command}{again}")
+    differences = changes(made, origin(recipe, splits, config))
     if differences:
         raise UserError(
             f"{folder} does not fit any more: {'; '.join(differences)}. Make it again with: "

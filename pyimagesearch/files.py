@@ -50,6 +50,12 @@ def digest(*parts):
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
+def first_sentence(failure):
+    """Return the first sentence of what an exception says, on one line."""
+    words = " ".join(str(failure).split()) or type(failure).__name__
+    return words.split(". ")[0].rstrip(".")
+
+
 def file_stamp(path):
     """Return what changes when a file changes: its size in bytes and its time in nanoseconds."""
     status = os.stat(path)

@@ -115,13 +115,13 @@ def draw(augmentation, size, rng):
 def compose(angle, shift, shear, zoom, size):
     """Return the matrix of a rotation, shift, shear and zoom about the photo's centre.
 
-    Angles are in radians, the shift in pixels; a negative zoom mirrors. The order is that of
-    Keras' old ImageDataGenerator: rotate after shift after shear after zoom.
+    Angles are in radians, counted against the clock, and the shift in pixels; a negative zoom
+    mirrors. The order is that of Keras' old ImageDataGenerator: zoom, shear, shift, rotate.
     """
     cos, sin = np.cos(angle), np.sin(angle)
-    rotate = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+    rotate = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
     move = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
-    lean = np.array([[np.cos(shear), 0, 0], [-np.sin(shear), 1, 0], [0, 0, 1]])
+    lean = np.array([[1, -np.sin(shear), 0], [0, np.cos(shear), 0], [0, 0, 1]])
     scale = np.diag([zoom[0], zoom[1], 1])
     middle = (size - 1) / 2
     to_centre = np.array([[1, 0, -middle], [0, 1, -middle], [0, 0, 1]])
@@ -151,10 +151,21 @@ class Photos:
     def __len__(self):
         return len(self.paths)
 
+    def take(self, positions):
+        """Return a list of only the photos at these positions, in their order."""
+        paths = tuple(self.paths[position] for position in positions)
+        return Photos(paths, self.labels[list(positions)], self.classes)
+
     @property
     def stamp(self):
         """16 hexadecimal digits that change when a photo comes, goes or changes."""
-        names = [(path.parent.name, path.name, *files.file_stamp(path)) for path in self.paths]
+        try:
+            names = [(path.parent.name, path.name, *files.file_stamp(path)) for path in self.paths]
+        except FileNotFoundError as failure:
+            raise UserError(
+                f"{failure.filename} has just disappeared. Put it back, or run the same command "
+                f"again to go on without it"
+            ) from failure
         return files.digest(names, self.classes)
 
 
@@ -169,7 +180,8 @@ def list_photos(dataset_dir, recipe, split):
     if not folder.is_dir():
         raise UserError(f"{folder} is missing. Make it with: {remedy}")
     wanted = [folder_name(name) for name in recipe.classes]
-    strange = {each.name for each in folder.iterdir() if each.is_dir()} - set(wanted)
+    folders = {each.name for each in folder.iterdir() if each.is_dir()}
+    strange = {name for name in folders - set(wanted) if not name.startswith(".")}
     if strange:
         raise UserError(
             f"{folder / min(strange)} is the folder of no class of recipe {recipe.name!r}. "
@@ -197,19 +209,24 @@ def is_photo(path):
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def load(path, size):
-    """Return one photo of the dataset at the network's size.
+def read_dataset_photo(path):
+    """Return one photo of the dataset as it is, uint8 RGB (height, width, 3).
 
     Raises:
         UserError: it cannot be read: it has changed since build_dataset checked it.
     """
     try:
-        return resize(read_rgb(path), size)
+        return read_rgb(path)
     except (BrokenPhoto, FileNotFoundError) as failure:
         raise UserError(
             f"{path} cannot be read: {failure}. It was whole when build_dataset.py checked it; "
             f"put it back or delete it, then run the same command again"
         ) from failure
+
+
+def load(path, size):
+    """Return one photo of the dataset at the network's size; errors as read_dataset_photo."""
+    return resize(read_dataset_photo(path), size)
 
 
 def batches(paths, size, batch_size, augment=None):

@@ -1,6 +1,8 @@
 """The network of a recipe: backbone with its preprocessing, head, the cut, what learns."""
 
 import hashlib
+import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,12 +10,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pyimagesearch import files, images
 from pyimagesearch.console import UserError
 
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
 
 # The layer that makes one row of numbers of a photo: what a CSV holds and the head reads.
 FEATURES = "features"
+
+# How that layer does it: every number of the last map, or the mean of each channel.
+POOLINGS = {
+    "flatten": keras.layers.Flatten,
+    "average": keras.layers.GlobalAveragePooling2D,
+}
 
 
 def set_precision(setting):
@@ -83,6 +92,8 @@ def find_weights(backbone, setting):
 def build(recipe, weights):
     """Return the whole classifier: uint8 RGB (n, size, size, 3) to probabilities (n, classes).
 
+    A head with a sigmoid has one output, the probability of the second class: (n, 1).
+
     Args:
         recipe: a row of config.RECIPES.
         weights: what find_weights returned, or None for random numbers.
@@ -92,14 +103,16 @@ def build(recipe, weights):
     """
     photos = keras.Input((recipe.image_size, recipe.image_size, 3), dtype="uint8", name="photos")
     backbone = build_backbone(recipe, photos, weights)
-    x = keras.layers.Flatten(name=FEATURES)(backbone.output)
-    x = keras.layers.Dense(recipe.head.units, activation="relu", name="head_dense")(x)
-    x = keras.layers.Dropout(recipe.head.dropout, name="head_dropout")(x)
+    x = POOLINGS[recipe.head.pooling](name=FEATURES)(backbone.output)
+    if recipe.head.units is not None:
+        x = keras.layers.Dense(recipe.head.units, activation="relu", name="head_dense")(x)
+    if recipe.head.dropout:
+        x = keras.layers.Dropout(recipe.head.dropout, name="head_dropout")(x)
+    output = recipe.head.output
+    units = 1 if output == "sigmoid" else len(recipe.classes)
     # Sixteen-bit probabilities would not add up to one.
-    output = keras.layers.Dense(
-        len(recipe.classes), activation="softmax", dtype="float32", name="probabilities"
-    )
-    return keras.Model(photos, output(x), name=recipe.name or None)
+    last = keras.layers.Dense(units, activation=output, dtype="float32", name="probabilities")
+    return keras.Model(photos, last(x), name=recipe.name or None)
 
 
 def build_feature_extractor(recipe, weights):
@@ -109,7 +122,7 @@ def build_feature_extractor(recipe, weights):
     """
     photos = keras.Input((recipe.image_size, recipe.image_size, 3), dtype="uint8", name="photos")
     backbone = build_backbone(recipe, photos, weights)
-    rows = keras.layers.Flatten(name=FEATURES)(backbone.output)
+    rows = POOLINGS[recipe.head.pooling](name=FEATURES)(backbone.output)
     extractor = keras.Model(photos, rows, name=f"{recipe.backbone.lower()}_features")
     extractor.trainable = False
     return extractor
@@ -118,10 +131,10 @@ def build_feature_extractor(recipe, weights):
 def build_backbone(recipe, photos, weights):
     """Put a backbone without its top, and the preprocessing it was trained with, on `photos`."""
     application = getattr(keras.applications, recipe.backbone)
+    module = sys.modules[application.__module__]
     if recipe.preprocessing == "rescale":
         x = keras.layers.Rescaling(1 / 255, dtype="float32", name="rescale")(photos)
     else:
-        module = getattr(keras.applications, recipe.backbone.lower())
         # Given uint8, preprocess_input would subtract its means in uint8, where 0 - 104 is 152.
         x = module.preprocess_input(keras.ops.cast(photos, "float32"))
     with weights_errors_explained(recipe.backbone, weights):
@@ -132,13 +145,22 @@ def build_backbone(recipe, photos, weights):
 def weights_errors_explained(backbone, weights):
     """Turn what Keras raises when it cannot download or load weights into one line."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # Keras warns of every layer it passes over before it raises.
+            warnings.simplefilter("ignore")
+            yield
     except (ValueError, OSError, KeyError) as failure:
-        if weights in (None, "imagenet"):
+        if weights is None:
             raise
+        if weights == "imagenet":
+            raise UserError(
+                f"the download of {backbone}'s ImageNet weights is damaged "
+                f"({files.first_sentence(failure)}). Delete it from ~/.keras/models and run the "
+                f"same command again"
+            ) from failure
         raise UserError(
             f"{weights} does not hold the weights of {backbone} without its top "
-            f"({str(failure).splitlines()[0]}). Make it again with: "
+            f"({files.first_sentence(failure)}). Make it again with: "
             f"python tools/get_weights.py --force"
         ) from failure
     except Exception as failure:
@@ -198,9 +220,10 @@ def compile_for(model, phase):
     """Compile a model, or the rest behind a cut, with a phase's optimizer."""
     options = {"momentum": phase.momentum} if phase.optimizer == "SGD" else {}
     optimizer = getattr(keras.optimizers, phase.optimizer)(phase.learning_rate, **options)
+    one_output = model.output_shape[-1] == 1
     model.compile(
         optimizer=optimizer,
-        loss="sparse_categorical_crossentropy",
+        loss="binary_crossentropy" if one_output else "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         # On a CPU, XLA makes a training step of VGG16 slower: 10.2 s against 6.1 s.
         jit_compile=bool(tf.config.list_physical_devices("GPU")),
@@ -213,6 +236,31 @@ def weights_digest(model):
     for weight in model.weights:
         sha.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return sha.hexdigest()[:16]
+
+
+def ask_imagenet(backbone, photos, top=5):
+    """Return what an untouched network with its own top says of each photo.
+
+    Args:
+        backbone: a name in keras.applications.
+        photos: uint8 RGB (height, width, 3) arrays of any size.
+        top: how many of the 1,000 ImageNet classes, likeliest first.
+
+    Returns:
+        For each photo a list of (class name, probability).
+
+    Raises:
+        UserError: the weights or the class names cannot be downloaded.
+    """
+    application = getattr(keras.applications, backbone)
+    module = sys.modules[application.__module__]
+    with weights_errors_explained(f"{backbone} with its top", "imagenet"):
+        network = application(weights="imagenet")
+        size = network.input_shape[1]
+        batch = np.stack([images.resize(photo, size) for photo in photos])
+        rows = forward(network)(module.preprocess_input(batch.astype(np.float32)))
+        answers = module.decode_predictions(rows.astype(np.float32), top=top)
+    return [[(name, float(share)) for _, name, share in answer] for answer in answers]
 
 
 def forward(model):

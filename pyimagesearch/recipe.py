@@ -1,25 +1,21 @@
 """What a row of config.py may say, and the check that it does."""
 
+import difflib
 import functools
+import json
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from pyimagesearch.console import UserError
 
-# The layers at which a backbone can be cut in two, first to last. They stand here so that a
-# wrong row is refused at once, without waiting seconds for TensorFlow; a test compares them
-# with the real networks.
-CUTS = {
-    "VGG16": (
-        *("block1_conv1", "block1_conv2", "block1_pool"),
-        *("block2_conv1", "block2_conv2", "block2_pool"),
-        *("block3_conv1", "block3_conv2", "block3_conv3", "block3_pool"),
-        *("block4_conv1", "block4_conv2", "block4_conv3", "block4_pool"),
-        *("block5_conv1", "block5_conv2", "block5_conv3", "block5_pool"),
-    )
-}
+# Every network of keras.applications: its own image size in pixels, and the layers at which it
+# can be cut, first to last, each with the layers behind it at which it cannot. It lies in a file
+# so that a wrong row is refused at once, without waiting seconds for TensorFlow.
+BACKBONES_FILE = Path(__file__).with_name("backbones.json")
+BACKBONES = json.loads(BACKBONES_FILE.read_text(encoding="utf-8"))
 SMALLEST_IMAGE = 32  # pixels; below it VGG16's five poolings leave nothing
 METHODS = ("logistic_regression", "fine_tune")
-LAYOUTS = ("flat", "folders")
+LAYOUTS = ("flat", "folders", "test_inside", "numbered", "unsplit")
 OPTIMIZERS = ("SGD", "Adam", "RMSprop")
 
 
@@ -65,10 +61,30 @@ class Augmentation:
 @lenient
 @dataclass(frozen=True)
 class Head:
-    """What stands on the backbone: Flatten -> Dense relu -> Dropout -> Dense softmax."""
+    """What stands on the backbone: pooling -> Dense relu -> Dropout -> Dense, one unit a class."""
 
-    units: int = 512
+    # "flatten" keeps every number of the last map, "average" the mean of each channel.
+    pooling: str = "flatten"
+    units: int | None = 512  # None: no hidden layer
     dropout: float = 0.5
+    # "softmax", or for two classes "sigmoid": one unit, the probability of the second class.
+    output: str = "softmax"
+
+
+@lenient
+@dataclass(frozen=True)
+class Split:
+    """How photos that come without splits are shared out, class by class.
+
+    Each part is a number of photos a class (500), a share of the class (0.15), or None: what the
+    others leave.
+    """
+
+    training: int | float | None = None
+    validation: int | float | None = 0.15
+    evaluation: int | float | None = 0.15
+    # Shuffled from SEED; False: by the number in the file names, training first.
+    shuffle: bool = True
 
 
 @lenient
@@ -86,6 +102,8 @@ class Phase:
     augment: bool = True
     # Batches an epoch, from a training set repeated without end. None: every photo once.
     steps_per_epoch: int | None = None
+    # Share of the training photos that this phase validates on instead of the validation split.
+    held_out: float = 0
 
 
 @lenient
@@ -98,13 +116,21 @@ class Recipe:
     # Where to get it, for the message that it is missing.
     download: str = ""
     # How the download names its classes; None: recognise it.
+    #   flat         <split>/<label>_<id>.jpg
+    #   folders      <split>/<class>/
+    #   test_inside  <class>/ with a folder test/ inside
+    #   numbered     <class>.<number>.jpg, all in one folder
+    #   unsplit      <class>/
     layout: str | None = None
+    split: Split = Split()  # for the layouts that have none
+    # The evaluation photos are also the validation photos, as in two of the tutorials.
+    validate_on_evaluation: bool = False
     # Photos a split that the authors of the data give; build_dataset compares.
     official_counts: dict | None = None
     backbone: str = "VGG16"
     # None: the backbone's own. "rescale": divide by 255, as two of the tutorials did.
     preprocessing: str | None = None
-    image_size: int = 224
+    image_size: int | None = None  # pixels along a side; None: the backbone's own
     batch_size: int = 32
     head: Head = Head()
     method: str = "fine_tune"
@@ -125,125 +151,218 @@ class Recipe:
         Phase("warmup", epochs=50),
         Phase("unfrozen", unfreeze_after="block4_pool", epochs=20),
     )
+    mistakes: int = 9  # how many of the most confident ones to show
+    smoothing: float = 0  # of the curves, in a second picture; 0: none
     name: str = ""  # filled in by `checked`
 
 
 def checked(rows):
-    """Return the rows with their names filled in.
+    """Return the rows with their names, and the image sizes they leave open, filled in.
 
     Raises:
         UserError: the row, the field, the value and what is allowed.
     """
     for name, row in rows.items():
+        # The first one is enough; those after it may only follow from it.
         for field, value, allowed in wrong_fields(row):
             raise UserError(
                 f"pyimagesearch/config.py, recipe {name!r}: {field} is {value!r}; "
                 f"allowed: {allowed}"
             )
-    return {name: replace(row, name=name) for name, row in rows.items()}
+    return {
+        name: replace(
+            row,
+            name=name,
+            image_size=row.image_size or BACKBONES[row.backbone]["image_size"],
+        )
+        for name, row in rows.items()
+    }
 
 
 def wrong_fields(row):
     """Yield (field, value, what is allowed) for everything wrong with a row."""
+    yield from broken_rules(row, Recipe, "")
     if not isinstance(row, Recipe):
-        yield "the row", row, "Recipe(...)"
         return
-    yield from unknown_fields(row, "")
-    yield from unknown_fields(row.head, "head.")
-    yield from unknown_fields(row.augmentation, "augmentation.")
-    yield from wrong_choices(row)
-    yield from wrong_numbers(row)
+    yield from broken_rules(row.head, Head, "head")
+    yield from broken_rules(row.augmentation, Augmentation, "augmentation")
+    yield from broken_rules(row.split, Split, "split")
     yield from wrong_classes(row.classes)
-    if not row.phases or not isinstance(row.phases, tuple):
-        yield "phases", row.phases, "a tuple of at least one Phase(...); mind the last comma"
-    names = [phase.name for phase in row.phases]
+    if row.head.output == "sigmoid" and len(row.classes) != 2:
+        yield "head.output", "sigmoid", f"'softmax': it has {len(row.classes)} classes, not 2"
+    if list(vars(row.split).values()).count(None) > 1:
+        yield "split", row.split, "one part None at the most"
+    names = [getattr(phase, "name", None) for phase in row.phases]
     for number, phase in enumerate(row.phases):
-        yield from wrong_phase(row, phase, f"phases[{number}].")
+        prefix = f"phases[{number}]"
+        yield from broken_rules(phase, Phase, prefix)
+        yield from wrong_cut(row.backbone, phase.unfreeze_after, f"{prefix}.unfreeze_after")
         if names.count(phase.name) > 1:
-            yield f"phases[{number}].name", phase.name, "a name that no other phase has"
+            yield f"{prefix}.name", phase.name, "a name that no other phase has"
 
 
-def unknown_fields(part, prefix):
-    """Yield the misspelt fields of a Recipe, Phase, Head or Augmentation."""
-    for name in getattr(part, "misspelt", ()):
-        allowed = ", ".join(field.name for field in fields(part) if field.name != "name")
-        yield f"a field of {type(part).__name__}", prefix + name, allowed
+def broken_rules(part, kind, prefix):
+    """Yield what is wrong with the single fields of a Recipe or a part of one."""
+    if not isinstance(part, kind):
+        yield prefix or "the row", part, f"{kind.__name__}(...)"
+        return
+    dot = f"{prefix}." if prefix else ""
+    for name in part.misspelt:
+        allowed = ", ".join(RULES[kind])
+        yield f"a field of {kind.__name__}", dot + name, allowed
+    for field, (fits, allowed) in RULES[kind].items():
+        if not fits(getattr(part, field)):
+            yield dot + field, getattr(part, field), allowed
 
 
-def wrong_choices(row):
-    """Yield the fields of a row that take one of a few values and have another."""
-    for field, choices in (
-        ("backbone", CUTS),
-        ("method", METHODS),
-        ("layout", (None, *LAYOUTS)),
-        ("preprocessing", (None, "rescale")),
-        ("class_weights", (None, "balanced")),
-    ):
-        if getattr(row, field) not in choices:
-            yield field, getattr(row, field), ", ".join(map(repr, choices))
-    if row.views not in (None, "auto") and not whole_number(row.views, 0):
-        yield "views", row.views, "None, 'auto', or a whole number from 0"
-    if not isinstance(row.source, str) or not row.source:
-        yield "source", row.source, "the folder of the download"
+def one_of(*choices):
+    """Return a rule: one of these values."""
+    return lambda value: value in choices, ", ".join(map(repr, choices))
 
 
-def wrong_numbers(row):
-    """Yield the numbers of a row that are out of range."""
-    if not whole_number(row.image_size, SMALLEST_IMAGE):
-        yield "image_size", row.image_size, f"pixels, a whole number from {SMALLEST_IMAGE}"
-    if not whole_number(row.batch_size, 1):
-        yield "batch_size", row.batch_size, "a whole number from 1"
-    if not whole_number(row.head.units, 1):
-        yield "head.units", row.head.units, "a whole number from 1"
-    if not 0 <= row.head.dropout < 1:
-        yield "head.dropout", row.head.dropout, "a share from 0 to below 1"
-    augmentation = row.augmentation
-    low, high = augmentation.zoom_range
-    if not 0 < low <= high:
-        yield "augmentation.zoom", augmentation.zoom, "a share below 1, or (smallest, largest)"
-    for field in ("width_shift", "height_shift"):
-        if not 0 <= getattr(augmentation, field) < 1:
-            yield f"augmentation.{field}", getattr(augmentation, field), "a share from 0 to below 1"
+def whole_number(smallest, *others):
+    """Return a rule: an int of at least `smallest` (True and False are not), or one of others."""
+    words = [f"a whole number from {smallest}", *map(repr, others)]
+    return lambda value: value in others or (type(value) is int and value >= smallest), (
+        " or ".join(words)
+    )
+
+
+def number(low, high=float("inf"), above=False):
+    """Return a rule: a number from `low` (or only above it) to below `high`."""
+    words = f"a number {'above' if above else 'from'} {low}"
+    words += "" if high == float("inf") else f" to below {high}"
+    return (
+        lambda value: (
+            type(value) in (int, float) and (low < value < high if above else low <= value < high)
+        ),
+        words,
+    )
+
+
+def text(value):
+    """Tell whether a value is a string with something in it."""
+    return isinstance(value, str) and bool(value.strip())
+
+
+def zoom(value):
+    """Tell whether a value is a share below 1 or a (smallest, largest) pair of factors."""
+    if isinstance(value, tuple):
+        return (
+            len(value) == 2 and all(map(number(0, above=True)[0], value)) and value[0] <= value[1]
+        )
+    return number(0, 1)[0](value)
+
+
+def part_of_a_class(value):
+    """Tell whether a value is a number of photos, a share of them, or None."""
+    return value is None or whole_number(0)[0](value) or number(0, 1)[0](value)
+
+
+# For every field of a row: does a value fit, and what is allowed.
+RULES = {
+    Recipe: {
+        "source": (text, "the folder of the download"),
+        "classes": (lambda value: isinstance(value, tuple), "a tuple of names"),
+        "download": (lambda value: isinstance(value, str), "a text"),
+        "layout": one_of(None, *LAYOUTS),
+        "split": (lambda value: isinstance(value, Split), "Split(...)"),
+        "validate_on_evaluation": one_of(False, True),
+        "official_counts": (
+            lambda value: value is None or isinstance(value, dict),
+            "None, or {split: photos}",
+        ),
+        "backbone": (
+            lambda value: isinstance(value, str) and value in BACKBONES,
+            ", ".join(BACKBONES),
+        ),
+        "preprocessing": one_of(None, "rescale"),
+        "image_size": whole_number(SMALLEST_IMAGE, None),
+        "batch_size": whole_number(1),
+        "head": (lambda value: isinstance(value, Head), "Head(...)"),
+        "method": one_of(*METHODS),
+        "augmentation": (lambda value: isinstance(value, Augmentation), "Augmentation(...)"),
+        "views": whole_number(0, None, "auto"),
+        "class_weights": one_of(None, "balanced"),
+        "phases": (
+            lambda value: (
+                isinstance(value, tuple)
+                and bool(value)
+                and all(isinstance(phase, Phase) for phase in value)
+            ),
+            "a tuple of at least one Phase(...); mind the comma after a single one",
+        ),
+        "mistakes": whole_number(1),
+        "smoothing": number(0, 1),
+    },
+    Head: {
+        "pooling": one_of("flatten", "average"),
+        "units": whole_number(1, None),
+        "dropout": number(0, 1),
+        "output": one_of("softmax", "sigmoid"),
+    },
+    Augmentation: {
+        "rotation_degrees": number(0, 361),
+        "width_shift": number(0, 1),
+        "height_shift": number(0, 1),
+        "shear_degrees": number(0, 90),
+        "zoom": (zoom, "a share below 1, or (smallest, largest)"),
+        "horizontal_flip": one_of(False, True),
+        "vertical_flip": one_of(False, True),
+    },
+    Split: {
+        "training": (part_of_a_class, "a number of photos, a share below 1, or None"),
+        "validation": (part_of_a_class, "a number of photos, a share below 1, or None"),
+        "evaluation": (part_of_a_class, "a number of photos, a share below 1, or None"),
+        "shuffle": one_of(False, True),
+    },
+    Phase: {
+        "name": (
+            lambda value: isinstance(value, str) and value.isidentifier(),
+            "letters, digits and _: it names files",
+        ),
+        "unfreeze_after": (
+            lambda value: value is None or text(value),
+            "None, or the name of a layer",
+        ),
+        "epochs": whole_number(1),
+        "optimizer": one_of(*OPTIMIZERS),
+        "learning_rate": number(0, above=True),
+        "momentum": number(0, 1),
+        "augment": one_of(False, True),
+        "steps_per_epoch": whole_number(1, None),
+        "held_out": number(0, 1),
+    },
+}
 
 
 def wrong_classes(classes):
     """Yield what is wrong with a tuple of class names."""
-    if not isinstance(classes, tuple) or len(classes) < 2:
-        yield "classes", classes, "a tuple of two names or more"
-        return
+    if len(classes) < 2:
+        yield "classes", classes, "two names or more"
     for name in classes:
-        if not isinstance(name, str) or not name.strip() or name.startswith("."):
+        if not text(name) or name.startswith("."):
             yield "classes", name, "names that are not empty and do not begin with a dot"
-    folders = [folder_name(name).casefold() for name in classes if isinstance(name, str)]
-    for name, folder in zip(classes, folders, strict=False):
+            return
+    folders = [folder_name(name).casefold() for name in classes]
+    for name, folder in zip(classes, folders, strict=True):
         if folders.count(folder) > 1:
             yield "classes", name, "names whose folders differ by more than upper and lower case"
 
 
-def wrong_phase(row, phase, prefix):
-    """Yield what is wrong with one phase of a row."""
-    if not isinstance(phase, Phase):
-        yield prefix.rstrip("."), phase, "Phase(...)"
+def wrong_cut(backbone, layer, field):
+    """Yield what is wrong with the name of the layer at which a phase cuts."""
+    segments = BACKBONES[backbone]["segments"]
+    if layer is None or layer in segments:
         return
-    yield from unknown_fields(phase, prefix)
-    if not phase.name.isidentifier():
-        yield prefix + "name", phase.name, "letters, digits and _: it names files"
-    cuts = CUTS.get(row.backbone, ())
-    if phase.unfreeze_after is not None and phase.unfreeze_after not in cuts:
-        yield prefix + "unfreeze_after", phase.unfreeze_after, f"None, {', '.join(cuts)}"
-    if not whole_number(phase.epochs, 1):
-        yield prefix + "epochs", phase.epochs, "a whole number from 1"
-    if phase.optimizer not in OPTIMIZERS:
-        yield prefix + "optimizer", phase.optimizer, ", ".join(OPTIMIZERS)
-    if not phase.learning_rate > 0:
-        yield prefix + "learning_rate", phase.learning_rate, "a number above 0"
-    if phase.steps_per_epoch is not None and not whole_number(phase.steps_per_epoch, 1):
-        yield prefix + "steps_per_epoch", phase.steps_per_epoch, "None, or a whole number from 1"
-
-
-def whole_number(value, smallest):
-    """Tell whether `value` is an int of at least `smallest` (True and False are not)."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+    cuts = list(segments)
+    for place, (cut, behind) in enumerate(segments.items()):
+        if layer in behind:
+            nearest = [cut, *cuts[place + 1 : place + 2]]
+            yield field, layer, f"{' or '.join(nearest)}; {backbone} cannot be cut in between"
+            return
+    close = difflib.get_close_matches(str(layer), cuts, n=3, cutoff=0.3) or cuts[-3:]
+    yield field, layer, f"None, or a layer of {backbone} such as {', '.join(close)}"
 
 
 def folder_name(class_name):

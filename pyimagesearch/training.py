@@ -1,14 +1,15 @@
 """One phase of fine-tuning: what it reads, what learns, and how it is followed."""
 
 import csv
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
-from pyimagesearch import console, files, networks, views
+from pyimagesearch import console, files, images, networks, report, views
+from pyimagesearch.console import UserError
 
 COLUMNS = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 
@@ -65,22 +66,49 @@ def fit(classifier, recipe, number, splits, seed, cache, rows, history_path):
         history_path: of history.csv.
     """
     phase = recipe.phases[number]
+    if phase.held_out:
+        splits = hold_out(splits[0], phase.held_out, seed)
+    console.info(
+        f"{phase.name}: {len(splits[0]):,} photos train, {len(splits[1]):,} validate"
+        f"{say_weights(recipe, splits[0])}"
+    )
     networks.open_for(classifier, phase)
     source = stored_source if stores_views(recipe, phase) else fresh_source
     learner, training, validation = source(classifier, recipe, number, splits, seed, cache)
     networks.compile_for(learner, phase)
     steps = phase.steps_per_epoch or batches_in(splits[0], recipe)
-    with ExitStack() as bars:
+    with ExitStack() as bars, reading_errors_explained() as note:
         learner.fit(
-            training,
+            as_dataset(training, learner.input, tf.data.INFINITE_CARDINALITY, note),
             epochs=phase.epochs,
             steps_per_epoch=steps,
-            validation_data=validation,
+            validation_data=as_dataset(
+                validation, learner.input, batches_in(splits[1], recipe), note
+            ),
             class_weight=weigh_classes(recipe, splits[0].labels),
             callbacks=[Follow(phase, steps, rows, history_path, bars)],
             shuffle=False,  # the data come shuffled
             verbose=0,
         )
+
+
+def save_first_look(recipe, photos, seed, folder):
+    """Draw some training photos, and one of them under nine draws of the augmentation."""
+    report.save_first_look(folder / "first_look.png", photos)
+    path = photos.paths[0]
+    plain = images.load(path, recipe.image_size)
+    augment = views.augmenter(recipe, (seed,), 1)
+    pictures = [plain, *(augment(draw, plain) for draw in range(9))]
+    captions = [path.name, *(f"draw {draw + 1}" for draw in range(9))]
+    title = "One photo as it is, and nine draws of the recipe's augmentation"
+    report.save_sheet(folder / "augmentation.png", pictures, captions, title, columns=5)
+
+
+def hold_out(photos, share, seed):
+    """Return (the rest, a share) of a list of photos, drawn at random, both in order."""
+    drawn = np.random.default_rng(seed).permutation(len(photos))
+    count = max(1, round(share * len(photos)))
+    return photos.take(np.sort(drawn[count:])), photos.take(np.sort(drawn[:count]))
 
 
 def describe(recipe):
@@ -114,27 +142,25 @@ def seen_in_an_epoch(phase, photos, recipe):
 
 
 def fresh_source(classifier, recipe, number, splits, seed, cache):
-    """Return (learner, training data, validation data) with photos through the whole network."""
+    """Return (learner, training, validation) with photos through the whole network.
+
+    training and validation are functions that return an iterator of (inputs, labels): the first
+    goes on without end, the second gives every photo once.
+    """
     phase = recipe.phases[number]
     training, validation = splits
     # A model of its own around the same layers: the classifier is saved without an optimizer.
     learner = keras.Model(classifier.input, classifier.output)
     count = seen_in_an_epoch(phase, training, recipe)
-    changing = as_dataset(
+    return (
+        learner,
         lambda: views.fresh_batches(recipe, training, phase.augment, (seed, number), count),
-        tf.TensorSpec(learner.input.shape, "uint8"),
-        tf.data.INFINITE_CARDINALITY,
-    )
-    plain = as_dataset(
         lambda: views.plain_fresh_batches(recipe, validation),
-        tf.TensorSpec(learner.input.shape, "uint8"),
-        batches_in(validation, recipe),
     )
-    return learner, changing, plain
 
 
 def stored_source(classifier, recipe, number, splits, seed, cache):
-    """Return (learner, training data, validation data) with stored views through the rest."""
+    """Return (learner, training, validation), as fresh_source, from stored views."""
     phase = recipe.phases[number]
     training, validation = splits
     # Each phase has views of its own: those that the phase before learned from are known by
@@ -142,38 +168,58 @@ def stored_source(classifier, recipe, number, splits, seed, cache):
     seeds = (seed, number)
     versions = (view_count(recipe) or 0) if phase.augment else 0
     stored = open_views(classifier, recipe, phase, training, versions, seeds, cache, "training")
-    kept = open_views(classifier, recipe, phase, validation, 0, seeds, cache, "validation")
+    plain = open_views(classifier, recipe, phase, validation, 0, seeds, cache, "validation")
     _, learner = networks.split_at(classifier, phase.unfreeze_after)
     count = seen_in_an_epoch(phase, training, recipe)
     # The warm-up loses nothing from seeing the same views again; a phase that opens the
     # backbone would learn them by heart.
     shift = phase.augment and phase.unfreeze_after is not None
-    changing = as_dataset(
+    return (
+        learner,
         lambda: views.stored_batches(recipe, training, stored, seeds, count, shift),
-        tf.TensorSpec(learner.input.shape, "float32"),
-        tf.data.INFINITE_CARDINALITY,
+        lambda: views.plain_stored_batches(recipe, validation, plain),
     )
-    plain = as_dataset(
-        lambda: views.plain_stored_batches(recipe, validation, kept),
-        tf.TensorSpec(learner.input.shape, "float32"),
-        batches_in(validation, recipe),
-    )
-    return learner, changing, plain
 
 
-def as_dataset(batches, inputs, cardinality):
+def as_dataset(batches, inputs, cardinality, note):
     """Return a tf.data.Dataset that calls `batches()` anew for every pass over it.
 
     A bare generator would go on where prefetching left it, and validation would drop photos.
 
     Args:
         batches: a function that returns an iterator of (inputs, labels).
-        inputs: the TensorSpec of a batch of inputs.
+        inputs: the network's symbolic input.
         cardinality: how many batches a pass has.
+        note: wraps the iterator, to remember what it raises.
     """
-    signature = (inputs, tf.TensorSpec((None,), "int64"))
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    dtype = "uint8" if inputs.dtype == "uint8" else "float32"
+    signature = (tf.TensorSpec(inputs.shape, dtype), tf.TensorSpec((None,), "int64"))
+    dataset = tf.data.Dataset.from_generator(lambda: note(batches()), output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(cardinality)).prefetch(1)
+
+
+@contextmanager
+def reading_errors_explained():
+    """Let a photo that cannot be read come out of `fit` as its own error.
+
+    tf.data turns what a generator raises into an error of its own, with a page of traceback. The
+    function this gives wraps an iterator and remembers what was raised in it.
+    """
+    raised = []
+
+    def note(batches):
+        try:
+            yield from batches
+        except (UserError, OSError) as failure:
+            raised.append(failure)
+            raise
+
+    try:
+        yield note
+    except tf.errors.OpError as failure:
+        if not raised:
+            raise
+        raise raised[0] from failure
 
 
 def open_views(classifier, recipe, phase, photos, versions, seeds, cache, split):
@@ -186,6 +232,15 @@ def open_views(classifier, recipe, phase, photos, versions, seeds, cache, split)
     path = views.cache_path(cache, phase, split, *made_from)
     views.drop_stale(path)
     return views.store(path, classifier, phase, recipe, photos, versions, seeds)
+
+
+def say_weights(recipe, photos):
+    """Say the class weights, where the recipe has any."""
+    weights = weigh_classes(recipe, photos.labels)
+    if weights is None:
+        return ""
+    words = [f"{photos.classes[label]} {weight:.3f}" for label, weight in weights.items()]
+    return f"; class weights: {', '.join(words)}"
 
 
 def weigh_classes(recipe, labels):

@@ -7,6 +7,7 @@ part once, the results stay on disk, and every epoch takes one of them.
 
 import itertools
 import math
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,10 +80,22 @@ def store(path, classifier, phase, recipe, photos, views, seed):
         augment = augmenter(recipe, seed, len(photos)) if views else None
         with files.whole(path) as partial:
             maps = np.lib.format.open_memmap(partial, "w+", dtype=np.uint16, shape=shape)
+            reserve(partial)
             fill(maps.reshape(-1, *shape[2:]), frozen, recipe, photos.paths * versions, augment)
             maps.flush()
             del maps
     return Stored(np.load(path, mmap_mode="r"))
+
+
+def reserve(path):
+    """Take the disk space of a sparse file now, so that a full disk is an error and no crash.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
 
 
 def fill(rows, frozen, recipe, paths, augment):
@@ -90,7 +103,7 @@ def fill(rows, frozen, recipe, paths, augment):
     run = networks.forward(frozen)
     outputs = features.frozen_outputs(run, paths, recipe.image_size, recipe.batch_size, augment)
     start = 0
-    with console.progress("frozen part", len(paths)) as done:
+    with console.progress("what the frozen part says", len(paths)) as done:
         for batch in outputs:
             rows[start : start + len(batch)] = batch.astype(ml_dtypes.bfloat16).view(np.uint16)
             start += len(batch)

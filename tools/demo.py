@@ -6,6 +6,7 @@ Runs the same commands a user types, one after the other, and ends with a table 
 """
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,21 +27,26 @@ def main():
     python("extract_features.py", "--recipe", recipe)
     for method in METHODS:
         python("train.py", "--recipe", recipe, "--method", method)
-    evaluation = ROOT / config.DATASET_DIR / recipe / config.TEST
-    photo = sorted(each for each in evaluation.rglob("*") if each.is_file())[0]
+    photo = first_photo(recipe)
     for method in METHODS:
         python("predict.py", "--recipe", recipe, "--method", method, "--image", photo)
     console.show(table(recipe))
     console.info(f"the demo took {clock}")
 
 
+def first_photo(recipe):
+    """Return the first evaluation photo, the way a user would type its path."""
+    evaluation = ROOT / config.DATASET_DIR / recipe / config.TEST
+    photos = sorted(each for each in evaluation.rglob("*") if each.is_file())
+    return photos[0].relative_to(ROOT)
+
+
 def python(script, *arguments, keep_output=False):
     """Run a script of this project as a user would; stop the demo where it fails."""
-    shown = [each.relative_to(ROOT) if isinstance(each, Path) else each for each in arguments]
-    words = [f'"{each}"' if " " in str(each) else str(each) for each in (script, *shown)]
-    print(f"\n$ python {' '.join(words)}", file=sys.stderr, flush=True)
+    command = [script, *map(str, arguments)]
+    print(f"\n$ python {shlex.join(command)}", file=sys.stderr, flush=True)
     output = subprocess.PIPE if keep_output else None
-    command = [sys.executable, script, *map(str, shown)]
+    command = [sys.executable, *command]
     result = subprocess.run(command, cwd=ROOT, stdout=output, text=True, check=False)
     if result.returncode:
         sys.exit(result.returncode)

