@@ -70,15 +70,21 @@ def tiny_recipe(**changes):
     return checked({"tiny": Recipe(**row)})["tiny"]
 
 
-@pytest.fixture(scope="session")
-def random_weights(tmp_path_factory):
-    """Return the path of a weights file for VGG16 holding random numbers."""
+def write_random_weights(folder, backbone):
+    """Write a weights file for a backbone holding random numbers; return its path."""
+    console.load_tensorflow()
     import keras
 
     keras.utils.set_random_seed(1)
-    path = tmp_path_factory.mktemp("weights") / "random.weights.h5"
-    keras.applications.VGG16(include_top=False, weights=None).save_weights(path)
+    path = folder / f"{backbone}.weights.h5"
+    getattr(keras.applications, backbone)(include_top=False, weights=None).save_weights(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory):
+    """Return the path of a weights file for VGG16 holding random numbers."""
+    return write_random_weights(tmp_path_factory.mktemp("weights"), "VGG16")
 
 
 @pytest.fixture

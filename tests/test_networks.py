@@ -1,9 +1,13 @@
+import sys
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 from conftest import tiny_recipe
 
-from pyimagesearch import config, networks
+from pyimagesearch import artifacts, config, networks
+from pyimagesearch import recipe as recipes
 from pyimagesearch.console import UserError
 from pyimagesearch.recipe import Head, Phase
 
@@ -63,7 +67,9 @@ def test_every_row_builds_its_network_and_can_be_cut_where_it_says(name):
     classifier = networks.build(recipe, None)
     photos = pixels(2, recipe.image_size)
     whole = networks.forward(classifier)(photos)
-    assert whole.shape == (2, len(recipe.classes))
+    asked = artifacts.from_network(classifier, recipe.classes).probabilities(photos)
+    assert asked.shape == (2, len(recipe.classes))
+    np.testing.assert_allclose(asked.sum(axis=1), 1, atol=1e-5)
     for phase in recipe.phases:
         frozen, rest = networks.split_at(classifier, phase.unfreeze_after)
         halves = rest(networks.forward(frozen)(photos)).numpy()
@@ -174,8 +180,19 @@ def test_a_failed_download_is_one_error_with_its_remedy(monkeypatch):
     def fail(**_):
         raise Exception("URL fetch failure on https://example.org: None -- no route")
 
-    monkeypatch.setattr(networks.keras.applications, "VGG16", fail)
+    fail.__module__ = keras.applications.VGG16.__module__
+    monkeypatch.setattr(keras.applications, "VGG16", fail)
     with pytest.raises(UserError, match=r"get_weights\.py"):
+        networks.build(tiny_recipe(), "imagenet")
+
+
+def test_a_damaged_download_is_one_error_with_its_remedy(monkeypatch):
+    def fail(**_):
+        raise ValueError("Incomplete or corrupted file detected. The sha256 file hash does not")
+
+    fail.__module__ = keras.applications.VGG16.__module__
+    monkeypatch.setattr(keras.applications, "VGG16", fail)
+    with pytest.raises(UserError, match=r"damaged \(Incomplete .* detected\)\. Delete it from"):
         networks.build(tiny_recipe(), "imagenet")
 
 
@@ -190,3 +207,133 @@ def test_head_has_the_units_and_dropout_of_its_row():
     classifier = networks.build(tiny_recipe(head=Head(units=5, dropout=0.25)), None)
     assert classifier.get_layer("head_dense").units == 5
     assert classifier.get_layer("head_dropout").rate == 0.25
+
+
+def test_phases_of_every_row_open_what_they_say():
+    opened = {}
+    for name, recipe in config.RECIPES.items():
+        classifier = networks.build(recipe, None)
+        for phase in recipe.phases:
+            networks.open_for(classifier, phase)
+            learning = networks.trainable_layers(classifier)
+            opened[name, phase.name] = [each for each in learning if "head" not in each]
+    block5 = ["block5_conv1", "block5_conv2", "block5_conv3"]
+    block4 = ["block4_conv1", "block4_conv2", "block4_conv3"]
+    for name in ("food5k", "food11", "sample", "digits"):
+        assert opened[name, "warmup"] == ["probabilities"]
+        assert opened[name, "unfrozen"] == [*block5, "probabilities"]
+    assert opened["knifey_spoony", "fine_tuning"] == [*block4, *block5, "probabilities"]
+    assert opened["cats_vs_dogs_features", "head"] == ["probabilities"]
+    assert opened["cats_vs_dogs", "unfrozen"] == [*block5, "probabilities"]
+    assert opened["simpsons", "unfrozen"] == [
+        *(f"conv5_block{block}_{part}_conv" for block in (2, 3) for part in (1, 2, 3)),
+        "probabilities",
+    ]
+
+
+def test_batch_normalization_stays_frozen_while_the_blocks_around_it_learn():
+    recipe = config.RECIPES["simpsons"]
+    keras.utils.set_random_seed(0)
+    classifier = networks.build(replace(recipe, image_size=64), None)
+    networks.open_for(classifier, recipe.phases[1])
+    learner = keras.Model(classifier.input, classifier.output)
+    networks.compile_for(learner, replace(recipe.phases[1], learning_rate=0.1))
+    normalisers = [each for each in classifier.layers if "BatchNorm" in type(each).__name__]
+    assert len(normalisers) == 53
+    before = [weight.numpy() for layer in normalisers for weight in layer.weights]
+    kernel = classifier.get_layer("conv5_block3_1_conv").kernel.numpy()
+    learner.fit(pixels(4, 64), np.arange(4) % 2, verbose=0)
+    after = [weight.numpy() for layer in normalisers for weight in layer.weights]
+    for was, now in zip(before, after, strict=True):
+        np.testing.assert_array_equal(was, now)
+    assert np.any(classifier.get_layer("conv5_block3_1_conv").kernel.numpy() != kernel)
+
+
+def test_cats_vs_dogs_way_two_has_30_weight_tensors_of_which_4_learn():
+    recipe = config.RECIPES["cats_vs_dogs"]
+    classifier = networks.build(recipe, None)
+    assert len(classifier.weights) == 30
+    networks.open_for(classifier, recipe.phases[0])
+    assert len(classifier.trainable_weights) == 4
+    assert classifier.get_layer("features").output.shape == (None, 8_192)
+
+
+def test_the_two_ways_of_cats_vs_dogs_differ_by_dropout():
+    ways = [networks.build(config.RECIPES[f"cats_vs_dogs{end}"], None) for end in ("_features", "")]
+    names = [[layer.name for layer in way.layers if "head" in layer.name] for way in ways]
+    assert names == [["head_dense", "head_dropout"], ["head_dense"]]
+
+
+def test_simpsons_head_stands_on_2048_averages():
+    classifier = networks.build(config.RECIPES["simpsons"], None)
+    assert classifier.get_layer("features").output.shape == (None, 2_048)
+    assert classifier.get_layer("probabilities").count_params() == 2_049
+
+
+@pytest.mark.parametrize(
+    "backbone", ["MobileNetV3Small", "EfficientNetB0", "DenseNet121", "ConvNeXtTiny"]
+)
+def test_any_backbone_works_by_its_name_at_its_own_size_and_can_be_cut(backbone):
+    listed = recipes.BACKBONES[backbone]
+    recipe = tiny_recipe(
+        backbone=backbone,
+        image_size=None,
+        head=Head(pooling="average", units=None),
+        phases=(Phase("unfrozen", unfreeze_after=list(listed["segments"])[-2]),),
+    )
+    assert recipe.image_size == listed["image_size"] == 224
+    classifier = networks.build(recipe, None)
+    frozen, rest = networks.split_at(classifier, recipe.phases[0].unfreeze_after)
+    photos = pixels(1, 224)
+    halves = networks.forward(rest)(networks.forward(frozen)(photos))
+    np.testing.assert_allclose(halves, networks.forward(classifier)(photos), atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["VGG16", "ResNet50", "MobileNetV3Small"])
+def test_backbones_file_lists_exactly_the_layers_that_can_be_cut(backbone):
+    """Cut the real network at every layer: what is not listed must fail, what is must not."""
+    body = getattr(keras.applications, backbone)(
+        weights=None, include_top=False, input_shape=(224, 224, 3)
+    )
+    head = keras.layers.GlobalAveragePooling2D()(body.output)
+    segments = recipes.BACKBONES[backbone]["segments"]
+    listed = set(segments).union(*segments.values())
+    can_be_cut = set()
+    for name in listed:
+        try:
+            keras.Model(body.get_layer(name).output, head)
+        except ValueError:
+            continue
+        can_be_cut.add(name)
+    assert can_be_cut == set(segments)
+
+
+def test_imagenet_answers_are_the_top_of_the_untouched_network(monkeypatch):
+    """The weights and the list of names are Keras' downloads, so both are stood in for."""
+    module = sys.modules[keras.applications.VGG16.__module__]
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    flat = keras.layers.Flatten()(inputs)
+    network = keras.Model(inputs, keras.layers.Dense(1000, activation="softmax")(flat))
+
+    def untrained(weights):
+        return network
+
+    def names(rows, top):
+        order = [np.argsort(-row)[:top] for row in rows]
+        return [
+            [(f"n{i}", f"class {i}", row[i]) for i in best]
+            for row, best in zip(rows, order, strict=True)
+        ]
+
+    untrained.__module__ = module.__name__
+    monkeypatch.setattr(keras.applications, "VGG16", untrained)
+    monkeypatch.setattr(module, "decode_predictions", names)
+    photos = list(pixels(2))
+    answers = networks.ask_imagenet("VGG16", photos)
+    scaled = keras.applications.vgg16.preprocess_input(np.stack(photos).astype("float32"))
+    expected = network(scaled).numpy()
+    for answer, row in zip(answers, expected, strict=True):
+        assert len(answer) == 5
+        assert answer[0][0] == f"class {row.argmax()}"
+        assert answer[0][1] == pytest.approx(row.max(), rel=1e-4)

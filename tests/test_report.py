@@ -71,3 +71,10 @@ def test_annotation_is_readable_and_not_clipped(text):
 
 def test_a_small_photo_is_enlarged_to_the_tutorials_width():
     assert report.annotate(np.zeros((8, 8, 3), np.uint8), "1: 99.00%").shape == (400, 400, 3)
+
+
+@pytest.mark.parametrize("shape", [(4, 4000, 3), (4000, 4, 3), (1, 1, 3)])
+def test_a_strip_or_a_tower_is_annotated_in_a_size_one_can_look_at(shape):
+    picture = report.annotate(np.zeros(shape, np.uint8), "1: 99.00%")
+    assert picture.shape[1] == 400
+    assert 30 <= picture.shape[0] <= 2000

@@ -19,7 +19,7 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("views")
     recipe = tiny_recipe(source=str(folder / "Tiny"))
     make_flat_download(recipe.source)
-    entries = datasets.find(recipe, SPLITS)
+    entries = datasets.find(recipe, SPLITS, 1)
     datasets.build(recipe, entries, folder / "dataset", False, lambda: None)
     return images.list_photos(folder / "dataset", recipe, config.TRAIN)
 

@@ -1,0 +1,306 @@
+"""Each tutorial's row on a small made download, laid out, named and balanced as the real one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_one_error, make_photo, read, write_random_weights
+
+from pyimagesearch import config
+from pyimagesearch.recipe import Split
+
+FOOD11_EVALUATION = (368, 148, 500, 335, 287, 432, 147, 96, 303, 500, 231)
+
+
+@pytest.fixture(scope="session")
+def random_resnet(tmp_path_factory):
+    """Return the path of a weights file for ResNet50 holding random numbers."""
+    return write_random_weights(tmp_path_factory.mktemp("weights"), "ResNet50")
+
+
+@pytest.fixture
+def shortened(monkeypatch, random_weights, random_resnet):
+    """Cut a row's pixels, epochs and steps down, and nothing else that its user sees."""
+
+    def shorten(name, **changes):
+        row = config.RECIPES[name]
+        steps = [phase.steps_per_epoch and 2 for phase in row.phases]
+        phases = tuple(
+            replace(phase, epochs=2, steps_per_epoch=step)
+            for phase, step in zip(row.phases, steps, strict=True)
+        )
+        row = replace(row, image_size=64, phases=phases, views=1, **changes)
+        monkeypatch.setitem(config.RECIPES, name, row)
+        weights = {"VGG16": random_weights, "ResNet50": random_resnet}[row.backbone]
+        monkeypatch.setattr(config, "WEIGHTS", weights)
+        monkeypatch.setattr(config, "PRECISION", "float32")
+        return row
+
+    return shorten
+
+
+def run_all(script, name, method="fine_tune"):
+    """Run the scripts of the README on a recipe; return what the training printed and said."""
+    status, counts, said = script("build_dataset", "--recipe", name)
+    assert status == 0, said
+    if method == "logistic_regression":
+        assert script("extract_features", "--recipe", name)[0] == 0
+    status, out, trained = script("train", "--recipe", name)
+    assert status == 0, trained
+    photo = next(Path("dataset", name, "evaluation").rglob("*.jpg"))
+    status, answer, _ = script("predict", "--recipe", name, "--image", photo)
+    assert status == 0
+    assert "%" in answer
+    return said + counts, out, trained
+
+
+def pictures(name, method="fine_tune"):
+    return {path.name for path in Path("output", name, method).glob("*.png")}
+
+
+def photos_in(*folder):
+    return sorted(path.name for path in Path("dataset", *folder).rglob("*.jpg"))
+
+
+def test_food5k_label_0_is_non_food_whatever_the_alphabet_says(shortened, script):
+    shortened("food5k")
+    for split, count in (("training", 30), ("validation", 10), ("evaluation", 10)):
+        for number in range(count):
+            make_photo(Path("Food-5K", split, f"{number % 2}_{number}.jpg"), number % 2, number)
+    said, out, _ = run_all(script, "food5k", "logistic_regression")
+    assert "training has 30 photos; the official download has 3,000" in said
+    assert photos_in("food5k", "training", "non_food") == sorted(
+        f"0_{number}.jpg" for number in range(0, 30, 2)
+    )
+    assert read("output/food5k/logistic_regression/classes.json") == ["non_food", "food"]
+    assert out.index("non_food") < out.index(" food ")
+    header = Path("output/food5k/features/training.csv").read_text().splitlines()[0]
+    # 64 pixels through five poolings leave 2 x 2 cells of 512 channels.
+    assert len(header.split(",")) == 1 + 2 * 2 * 512
+    drawn = pictures("food5k", "logistic_regression")
+    assert drawn == ({"confusion.png"} | (set() if "No mistakes" in out else {"mistakes.png"}))
+
+
+def test_food11_goes_its_whole_road_with_a_slash_in_its_class_names(shortened, script):
+    row = shortened("food11")
+    for split in ("training", "validation", "evaluation"):
+        for label, support in enumerate(FOOD11_EVALUATION):
+            for number in range(max(1, support // 100)):
+                make_photo(Path("Food-11", split, f"{label}_{number}.jpg"), label, number)
+    _, out, trained = run_all(script, "food11")
+    assert photos_in("food11", "training", "Noodles-Pasta") == ["6_0.jpg"]
+    assert "Noodles/Pasta" in out
+    assert "warmup: 4 of 30 weight tensors learn" in trained
+    assert "unfrozen: 10 of 30 weight tensors learn" in trained
+    assert "block5_conv1, block5_conv2, block5_conv3, head_dense, probabilities" in trained
+    assert {"warmup.png", "unfrozen.png"} <= pictures("food11")
+    assert read("output/food11/fine_tune/classes.json") == list(row.classes)
+
+
+def test_knifey_spoony_weighs_classes_and_shows_where_it_fails(shortened, script):
+    shortened("knifey_spoony")
+    for label, (name, training, test) in enumerate(
+        (("forky", 10, 3), ("knifey", 12, 3), ("spoony", 20, 5))
+    ):
+        for number in range(training):
+            path = Path("knifey-spoony", name, f"{name}-{number:02}-{number}.jpg")
+            make_photo(path, label, number)
+        for number in range(test):
+            path = Path("knifey-spoony", name, "test", f"{name}-test-{number}.jpg")
+            make_photo(path, label, 900 + number)
+    said, out, trained = run_all(script, "knifey_spoony")
+    assert "exact copy" not in said
+    assert len(photos_in("knifey_spoony", "training")) == 42
+    assert photos_in("knifey_spoony", "validation") == photos_in("knifey_spoony", "evaluation")
+    assert len(photos_in("knifey_spoony", "evaluation")) == 11
+    assert "(0) forky\n(1) knifey\n(2) spoony" in out
+    assert "class weights: forky 1.400, knifey 1.167, spoony 0.700" in trained
+    assert "block4_conv1" in trained
+    assert Path("output/knifey_spoony/first_look.png").is_file()
+    assert Path("output/knifey_spoony/augmentation.png").is_file()
+    for phase in ("transfer", "fine_tuning"):
+        ours = {f"{phase}.png", f"{phase}_confusion.png", f"{phase}_mistakes.png"}
+        assert ours <= pictures("knifey_spoony")
+
+
+def make_cats_vs_dogs(cats=12, dogs=12, first=0):
+    for label, (name, count) in enumerate((("cat", cats), ("dog", dogs))):
+        for number in range(first, first + count):
+            make_photo(Path("dogs-vs-cats", "train", f"{name}.{number}.jpg"), label, number)
+
+
+SMALL_SPLIT = Split(training=6, validation=3, evaluation=3, shuffle=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "phases"),
+    [("cats_vs_dogs_features", ["head"]), ("cats_vs_dogs", ["frozen", "unfrozen"])],
+)
+def test_cats_vs_dogs_takes_the_first_photos_by_number(shortened, script, name, phases):
+    shortened(name, split=SMALL_SPLIT)
+    make_cats_vs_dogs()
+    _, out, trained = run_all(script, name)
+    # By number, not by name: cat.10 comes after cat.9.
+    assert photos_in(name, "training", "cat") == [f"cat.{number}.jpg" for number in range(6)]
+    assert photos_in(name, "validation", "dog") == [f"dog.{number}.jpg" for number in (6, 7, 8)]
+    assert photos_in(name, "evaluation", "cat") == ["cat.10.jpg", "cat.11.jpg", "cat.9.jpg"]
+    assert "(0) cat\n(1) dog" in out
+    assert "4 of 30 weight tensors learn" in trained
+    for phase in phases:
+        assert {f"{phase}.png", f"{phase}_smoothed.png"} <= pictures(name)
+
+
+def test_cats_vs_dogs_numbers_need_not_begin_at_0(shortened, script):
+    shortened("cats_vs_dogs_features", split=SMALL_SPLIT)
+    make_cats_vs_dogs(first=4001)
+    assert script("build_dataset", "--recipe", "cats_vs_dogs_features")[0] == 0
+    names = photos_in("cats_vs_dogs_features", "training", "cat")
+    assert names == [f"cat.{number}.jpg" for number in range(4001, 4007)]
+
+
+def test_cats_vs_dogs_takes_a_photo_that_a_file_manager_renamed(shortened, script):
+    shortened("cats_vs_dogs", split=SMALL_SPLIT)
+    make_cats_vs_dogs(cats=11)
+    make_photo(Path("dogs-vs-cats/train/cat.3(1).jpg"), 0, 99)
+    assert script("build_dataset", "--recipe", "cats_vs_dogs")[0] == 0
+    assert "cat.3(1).jpg" in photos_in("cats_vs_dogs", "training", "cat")
+
+
+def test_cats_vs_dogs_says_when_a_class_has_too_few_photos(shortened, script):
+    shortened("cats_vs_dogs", split=SMALL_SPLIT)
+    make_cats_vs_dogs(cats=11)
+    status, _, said = script("build_dataset", "--recipe", "cats_vs_dogs")
+    assert status == 2
+    assert_one_error(said, "11 photos of class 'cat'", "needs 12", "smaller")
+
+
+def test_cats_vs_dogs_says_when_a_photo_has_no_number(shortened, script):
+    shortened("cats_vs_dogs", split=SMALL_SPLIT)
+    make_cats_vs_dogs()
+    make_photo(Path("dogs-vs-cats/train/cat.x.jpg"), 0, 0)
+    status, _, said = script("build_dataset", "--recipe", "cats_vs_dogs")
+    assert status == 2
+    assert_one_error(said, "cat.x.jpg", "cat.0.jpg", "Rename it")
+
+
+def make_simpsons(names=("bart_simpson", "homer_simpson", "lisa_simpson")):
+    for label, name in enumerate(names):
+        for number in range(14 + label):
+            make_photo(Path("simpsons", name, f"pic_{number:04}.jpg"), label, number)
+
+
+def test_simpsons_uses_two_characters_and_lists_its_most_confident_mistakes(shortened, script):
+    shortened("simpsons", split=Split(training=None, validation=0, evaluation=5))
+    make_simpsons()
+    said, out, trained = run_all(script, "simpsons")
+    assert "1 other folders" in said
+    assert "lisa_simpson" in said
+    assert len(photos_in("simpsons", "training", "bart_simpson")) == 9
+    assert len(photos_in("simpsons", "training", "homer_simpson")) == 10
+    assert photos_in("simpsons", "validation") == photos_in("simpsons", "evaluation")
+    # 19 photos, a tenth of them held out.
+    assert "head: 17 photos train, 2 validate" in trained
+    assert "conv5_block2_1_conv" in trained
+    assert "_bn" not in trained
+    mistakes = out.split("The most confident mistakes")[1]
+    assert "pic_" in mistakes
+    assert "%" in mistakes
+
+
+def test_simpsons_says_when_a_character_is_missing(shortened, script):
+    shortened("simpsons", split=Split(training=None, validation=0, evaluation=5))
+    make_simpsons(("bart_simpson", "lisa_simpson"))
+    status, _, said = script("build_dataset", "--recipe", "simpsons")
+    assert status == 2
+    assert_one_error(said, "homer_simpson", "other data")
+
+
+def test_own_photos_with_any_names_are_split_and_trained(tiny, script):
+    """What the README tells someone with my_photos/<class>/*.jpg."""
+    tiny(
+        source="my photos",
+        classes=("Crème brûlée", "Apfel", "pain au chocolat"),
+        layout="unsplit",
+    )
+    for label, name in enumerate(("Crème brûlée", "Apfel", "pain au chocolat")):
+        for number in range(10):
+            path = Path("my photos", name, f"Été {number}, à la maison.JPG")
+            make_photo(path, label, number)
+    status, counts, said = script("build_dataset")
+    assert status == 0, said
+    assert counts.splitlines()[-1].split() == ["all", "18", "6", "6"]
+    status, _, said = script("train", "--method", "fine_tune")
+    assert status == 0, said
+    photo = next(Path("dataset/tiny/evaluation").rglob("*.JPG"))
+    status, answer, _ = script("predict", "--image", photo)
+    assert status == 0
+    assert str(photo) in answer
+
+
+def test_own_photos_are_split_the_same_way_again_from_the_same_seed(tiny, script, monkeypatch):
+    tiny(source="mine", classes=("a", "b"), layout="unsplit")
+    for label, name in enumerate("ab"):
+        for number in range(20):
+            make_photo(Path("mine", name, f"{number}.jpg"), label, number)
+
+    def split_of_a():
+        return {split: photos_in("tiny", split, "a") for split in ("training", "evaluation")}
+
+    assert script("build_dataset")[0] == 0
+    first = split_of_a()
+    assert len(first["training"]) == 14
+    assert len(first["evaluation"]) == 3
+    assert script("build_dataset")[0] == 0
+    assert split_of_a() == first
+    monkeypatch.setattr(config, "SEED", 7)
+    status, _, said = script("build_dataset")
+    assert status == 2
+    assert_one_error(said, "split anew", "Delete dataset/tiny")
+    assert split_of_a() == first
+
+
+def test_more_steps_than_photos_repeat_them(shortened, script):
+    # Two steps of 20 show 40 photos, and there are 12.
+    row = shortened("cats_vs_dogs", split=SMALL_SPLIT)
+    assert [phase.steps_per_epoch for phase in row.phases] == [2, 2]
+    make_cats_vs_dogs()
+    _, _, trained = run_all(script, "cats_vs_dogs")
+    assert "frozen: 12 photos train, 6 validate" in trained
+    assert "unfrozen 2/2" in trained
+
+
+def test_imagenet_flag_prints_five_lines_with_percentages(script, monkeypatch, tmp_path):
+    from pyimagesearch import networks
+
+    def answers(backbone, photos):
+        assert backbone == "ResNet50"
+        return [[("macaw", 0.7902), *((f"bird {n}", 0.05) for n in range(4))] for _ in photos]
+
+    monkeypatch.setattr(networks, "ask_imagenet", answers)
+    make_photo(tmp_path / "parrot.jpg", 0, 0)
+    status, out, _ = script("predict", "--imagenet", "ResNet50", "--image", "parrot.jpg")
+    assert status == 0
+    assert out.splitlines()[1:3] == [" 79.02% : macaw", "  5.00% : bird 0"]
+    assert len(out.splitlines()) == 6
+
+
+def test_imagenet_flag_offline_is_one_error(script, monkeypatch, tmp_path):
+    import keras
+
+    def fail(weights):
+        raise Exception("URL fetch failure on https://example.org: None -- no route")
+
+    fail.__module__ = keras.applications.VGG16.__module__
+    monkeypatch.setattr(keras.applications, "VGG16", fail)
+    make_photo(tmp_path / "parrot.jpg", 0, 0)
+    status, _, said = script("predict", "--imagenet", "--image", "parrot.jpg")
+    assert status == 2
+    assert_one_error(said, "VGG16 with its top", "cannot be downloaded")
+
+
+def test_smoothed_curve_is_the_books_moving_average():
+    from pyimagesearch import report
+
+    np.testing.assert_allclose(report.smooth([1, 2, 3], 0.8), [1, 1.2, 1.56])
+    assert report.smooth([1, 2, 3], 0) == [1, 2, 3]
