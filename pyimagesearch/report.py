@@ -169,11 +169,11 @@ def describe_mistakes(positions, photos, probabilities):
     """Return a line a mistake: file name, true class, predicted class, its probability."""
     lines = []
     for position in positions:
+        name = printable(photos.paths[position].name)
+        truth = photos.classes[photos.labels[position]]
         predicted = int(probabilities[position].argmax())
-        lines.append(
-            f"{printable(photos.paths[position].name)}: {photos.classes[photos.labels[position]]} taken for "
-            f"{photos.classes[predicted]} ({probabilities[position, predicted]:.2%})"
-        )
+        share = probabilities[position, predicted]
+        lines.append(f"{name}: {truth} taken for {photos.classes[predicted]} ({share:.2%})")
     return lines
 
 
