@@ -17,7 +17,8 @@ setup: .venv/ready
 	  exit 2; \
 	fi; \
 	echo "[INFO] installing into .venv with $$($$found --version), about a minute"; \
-	$$found -m venv --clear .venv && $(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	$$found -m venv --clear .venv && $(BIN)/python -m pip install \
+	  --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@
 
 demo: setup

@@ -65,7 +65,8 @@ def main(argv=None):
             if show:
                 report.show_picture(picture)
     if answered:
-        console.info(f"{answered:,} annotated copies -> {pictures}")
+        copies = "1 annotated copy" if answered == 1 else f"{answered:,} annotated copies"
+        console.info(f"{copies} -> {pictures}")
     if answered < len(arguments.image):
         return console.PARTLY if answered else console.MISTAKE
 

@@ -180,10 +180,13 @@ def describe_mistakes(positions, photos, probabilities):
 def save_sheet(path, pictures, captions, title, columns=3):
     """Draw uint8 RGB pictures in rows, each with its caption."""
     rows = -(-len(pictures) // columns)
+    # As high as most pictures are, so that wide ones leave no gaps.
+    shape = np.median([picture.shape[0] / picture.shape[1] for picture in pictures])
+    row_height = 3.2 * min(max(shape, 0.4), 1.4) + 0.7
     figure, panels = plt.subplots(
         rows,
         columns,
-        figsize=(3.4 * columns, 3.2 * rows + 0.5),
+        figsize=(3.4 * columns, row_height * rows + 0.4),
         dpi=100,
         layout="constrained",
         squeeze=False,

@@ -10,6 +10,7 @@ Visual Geometry Group, Oxford, CC BY 4.0.
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,7 @@ def main(argv=None):
 
     target = networks.weights_file("VGG16")
     if target.is_file() and not arguments.force:
-        console.info(f"{target} is there; --force fetches it again")
+        console.info(f"{os.path.relpath(target)} is there; --force fetches it again")
         return
     try:
         network = from_keras()
@@ -50,7 +51,7 @@ def main(argv=None):
     check(network)
     with files.whole(target) as partial:
         network.save_weights(partial)
-    console.info(f"VGG16: {network.count_params():,} weights -> {target}")
+    console.info(f"VGG16: {network.count_params():,} weights -> {os.path.relpath(target)}")
 
 
 def from_keras():
