@@ -197,6 +197,10 @@ RECIPES = checked(
                 *("Cereals and pulses", "Fish and shellfish", "Fruit"),
                 *("Leafy vegetables", "Nuts and spices", "Vegetables and roots"),
             ),
+            phases=(
+                Phase("warmup", epochs=20, learning_rate=1e-4),
+                Phase("unfrozen", unfreeze_after="block4_pool", epochs=10, learning_rate=1e-4),
+            ),
         ),
         # scikit-learn's 1,797 handwritten digits, 8 x 8 pixels each, enlarged. No download:
         # tools/get_sample.py writes them where npm is missing, and the tests use them.
