@@ -57,11 +57,7 @@ def main(argv=None):
             console.show(f"{path}  {', '.join(words)}")
             answered += 1
             picture = report.annotate(photo, words[0])
-            # Photos of the same name may come from several folders.
-            name = os.fsencode(path.stem)[:150].decode("utf-8", "ignore")
-            names[name] += 1
-            copy = f"{name}.png" if names[name] == 1 else f"{name} ({names[name]}).png"
-            report.save_picture(pictures / copy, picture)
+            report.save_picture(pictures / name_of_copy(path, names), picture)
             if show:
                 report.show_picture(picture)
     if answered:
@@ -69,6 +65,17 @@ def main(argv=None):
         console.info(f"{copies} -> {pictures}")
     if answered < len(arguments.image):
         return console.PARTLY if answered else console.MISTAKE
+
+
+def name_of_copy(path, names):
+    """Return the name of a photo's annotated copy, one that no other photo of this run has.
+
+    `names` counts the names given so far: photos of one name may come from several folders. The
+    name is cut to what every file system takes, which counts bytes.
+    """
+    name = os.fsencode(path.stem)[:150].decode("utf-8", "ignore")
+    names[name] += 1
+    return f"{name}.png" if names[name] == 1 else f"{name} ({names[name]}).png"
 
 
 def ask_imagenet(backbone, paths):

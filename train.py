@@ -114,14 +114,7 @@ def fine_tune(recipe, splits, folder, made_from):
         )
         report.save_phase_curves(folder, recipe, phase, rows)
 
-        asked = artifacts.from_network(classifier, recipe.classes)
-        with console.progress(f"evaluation after {phase.name}", len(test)) as done:
-            probabilities = asked.ask(test.paths, recipe.batch_size, done)
-        numbers, text = report.save_evaluation(
-            folder, f"{phase.name}_", test, probabilities, recipe.mistakes
-        )
-        console.info(f"{phase.name}: accuracy {numbers['accuracy']:.3f} on {len(test):,} photos")
-        console.show(text)
+        numbers, text = evaluate(classifier, recipe, phase, test, folder)
         texts.append(f"After {phase.name}\n\n{text}")
         phases[phase.name] = numbers["accuracy"]
 
@@ -131,6 +124,20 @@ def fine_tune(recipe, splits, folder, made_from):
     seconds = round(clock.seconds, 1)
     metrics = {**numbers, "phases": phases, "seconds": seconds, "precision": precision}
     artifacts.finish(folder, metrics, made_from, splits, config.SEED)
+
+
+def evaluate(classifier, recipe, phase, photos, folder):
+    """Ask the classifier about every photo once; show and return (numbers, text) of the report."""
+    from pyimagesearch import artifacts, report
+
+    asked = artifacts.from_network(classifier, recipe.classes)
+    with console.progress(f"evaluation after {phase.name}", len(photos)) as done:
+        probabilities = asked.ask(photos.paths, recipe.batch_size, done)
+    stem = f"{phase.name}_"
+    numbers, text = report.save_evaluation(folder, stem, photos, probabilities, recipe.mistakes)
+    console.info(f"{phase.name}: accuracy {numbers['accuracy']:.3f} on {len(photos):,} photos")
+    console.show(text)
+    return numbers, text
 
 
 if __name__ == "__main__":

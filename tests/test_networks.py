@@ -176,23 +176,24 @@ def test_weights_that_do_not_fit_are_one_error(tmp_path):
         networks.build(tiny_recipe(), str(damaged))
 
 
-def test_a_failed_download_is_one_error_with_its_remedy(monkeypatch):
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (Exception("URL fetch failure on https://a.b: None -- no route"), r"get_weights\.py"),
+        (
+            ValueError("Incomplete or corrupted file detected. The sha256 file hash does not"),
+            r"damaged \(Incomplete .* detected\)\. Delete it from",
+        ),
+    ],
+    ids=["failed", "damaged"],
+)
+def test_a_failed_or_damaged_download_is_one_error_with_its_remedy(monkeypatch, failure, words):
     def fail(**_):
-        raise Exception("URL fetch failure on https://example.org: None -- no route")
+        raise failure
 
     fail.__module__ = keras.applications.VGG16.__module__
     monkeypatch.setattr(keras.applications, "VGG16", fail)
-    with pytest.raises(UserError, match=r"get_weights\.py"):
-        networks.build(tiny_recipe(), "imagenet")
-
-
-def test_a_damaged_download_is_one_error_with_its_remedy(monkeypatch):
-    def fail(**_):
-        raise ValueError("Incomplete or corrupted file detected. The sha256 file hash does not")
-
-    fail.__module__ = keras.applications.VGG16.__module__
-    monkeypatch.setattr(keras.applications, "VGG16", fail)
-    with pytest.raises(UserError, match=r"damaged \(Incomplete .* detected\)\. Delete it from"):
+    with pytest.raises(UserError, match=words):
         networks.build(tiny_recipe(), "imagenet")
 
 
