@@ -86,9 +86,9 @@ def fine_tune(recipe, splits, folder, made_from):
     precision = networks.set_precision(config.PRECISION)
     weights = networks.find_weights(recipe.backbone, config.WEIGHTS)
     classifier = networks.build(recipe, weights)
-    console.info(f"{recipe.backbone}, computing in {precision}; {training.describe(recipe)}")
-    training.save_first_look(recipe, splits[config.TRAIN], config.SEED, folder.parent)
-    console.info(f"look before it learns: {folder.parent}/first_look.png and augmentation.png")
+    console.info(f"{recipe.backbone}, computing in {precision}")
+    drawn = training.save_first_look(recipe, splits[config.TRAIN], config.SEED, folder.parent)
+    console.info(f"look before it learns: {', '.join(map(str, drawn))}")
 
     test = splits[config.TEST]
     rows, texts, phases = [], [], {}

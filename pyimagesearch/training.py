@@ -70,7 +70,7 @@ def fit(classifier, recipe, number, splits, seed, cache, rows, history_path):
         splits = hold_out(splits[0], phase.held_out, seed)
     console.info(
         f"{phase.name}: {len(splits[0]):,} photos train, {len(splits[1]):,} validate"
-        f"{say_weights(recipe, splits[0])}"
+        f"{say_weights(recipe, splits[0])}; {describe(recipe, phase)}"
     )
     networks.open_for(classifier, phase)
     source = stored_source if stores_views(recipe, phase) else fresh_source
@@ -93,15 +93,22 @@ def fit(classifier, recipe, number, splits, seed, cache, rows, history_path):
 
 
 def save_first_look(recipe, photos, seed, folder):
-    """Draw some training photos, and one of them under nine draws of the augmentation."""
-    report.save_first_look(folder / "first_look.png", photos)
+    """Draw some training photos, and one of them under nine draws of the augmentation.
+
+    Returns the paths of the pictures; the second only where a phase augments.
+    """
+    drawn = [folder / "first_look.png", folder / "augmentation.png"]
+    report.save_first_look(drawn[0], photos)
+    if not any(phase.augment for phase in recipe.phases):
+        return drawn[:1]
     path = photos.paths[0]
     plain = images.load(path, recipe.image_size)
     augment = views.augmenter(recipe, (seed,), 1)
     pictures = [plain, *(augment(draw, plain) for draw in range(9))]
     captions = [path.name, *(f"draw {draw + 1}" for draw in range(9))]
     title = "One photo as it is, and nine draws of the recipe's augmentation"
-    report.save_sheet(folder / "augmentation.png", pictures, captions, title, columns=5)
+    report.save_sheet(drawn[1], pictures, captions, title, columns=5)
+    return drawn
 
 
 def hold_out(photos, share, seed):
@@ -111,13 +118,13 @@ def hold_out(photos, share, seed):
     return photos.take(np.sort(drawn[count:])), photos.take(np.sort(drawn[:count]))
 
 
-def describe(recipe):
-    """Say in words what each epoch sees of a photo."""
+def describe(recipe, phase):
+    """Say in words what the epochs of a phase see of a photo."""
     count = view_count(recipe)
+    if count == 0 or not phase.augment:
+        return "the frozen part sees each photo once, not augmented"
     if count is None:
         return "every photo is augmented afresh in every epoch"
-    if count == 0:
-        return "the frozen part sees each photo once, not augmented"
     return f"the frozen part sees {count} augmented views of each photo, once"
 
 

@@ -81,8 +81,25 @@ def test_balanced_class_weights_are_scikit_learns():
 
 
 @pytest.mark.parametrize(
-    ("views", "words"),
-    [(None, "afresh in every epoch"), (0, "not augmented"), (3, "3 augmented views")],
+    ("views", "augment", "words"),
+    [
+        (None, True, "afresh in every epoch"),
+        (0, True, "not augmented"),
+        (3, True, "3 augmented views"),
+        (3, False, "not augmented"),
+        (None, False, "not augmented"),
+    ],
 )
-def test_description_says_which_way_photos_are_seen(views, words):
-    assert words in training.describe(tiny_recipe(views=views))
+def test_description_says_what_the_epochs_of_a_phase_see(views, augment, words):
+    phase = Phase("warmup", augment=augment)
+    assert words in training.describe(tiny_recipe(views=views), phase)
+
+
+def test_augmentation_is_drawn_only_where_a_phase_augments(built, tmp_path):
+    for augment, names in ((True, ["first_look", "augmentation"]), (False, ["first_look"])):
+        recipe = tiny_recipe(phases=(Phase("head", augment=augment),))
+        photos = images.list_photos("dataset", recipe, config.TRAIN)
+        folder = tmp_path / str(augment)
+        drawn = training.save_first_look(recipe, photos, 1, folder)
+        assert drawn == [folder / f"{name}.png" for name in names]
+        assert sorted(folder.iterdir()) == sorted(drawn)
