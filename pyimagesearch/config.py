@@ -44,7 +44,7 @@ RECIPES = checked(
         # Food-11: 16,643 photos of 11 kinds of food. PyImageSearch, "Fine-tuning with Keras and
         # Deep Learning", 2019-06-03: 0.78 after the warm-up, 0.87 after the last block learned.
         # Food-11 itself could not be fetched here. On ten of Food-101's dishes (1,000 / 250 / 600
-        # photos) with 12 + 6 epochs, on a 2-core AMD EPYC: 0.563, then 0.663; a plain port of the
+        # photos) with 12 + 6 epochs, on a 2-core AMD EPYC: 0.588, then 0.682; a plain port of the
         # original scripts, on the same photos: 0.540, then 0.652. One seed each.
         "food11": Recipe(
             source="Food-11",
