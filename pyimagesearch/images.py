@@ -1,5 +1,6 @@
 """Pixels come in here and nowhere else: read, resize, augment; ordered lists and batches."""
 
+import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from pyimagesearch import files
 from pyimagesearch.console import UserError
@@ -23,6 +24,22 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 LARGEST_PHOTO = 250_000_000
 Image.MAX_IMAGE_PIXELS = LARGEST_PHOTO // 2  # Pillow refuses at twice this and warns from here
 READERS = 4
+# What undoes each EXIF orientation; 1 is upright. Pillow's own exif_transpose also writes the
+# other tags anew, and fails where a camera wrote an odd one.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Pillow's decoders raise all of these on damaged files.
+DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError),
+    *(RuntimeError, struct.error),
+)
 
 
 class BrokenPhoto(ValueError):
@@ -51,15 +68,19 @@ def read_rgb(source):
             with Image.open(BytesIO(data)) as picture:
                 # `load` raises on a file cut short, where OpenCV would fill up with grey.
                 picture.load()
-                upright = ImageOps.exif_transpose(picture)
-                return np.asarray(on_white(upright))
+                return np.asarray(on_white(upright(picture)))
     except Image.DecompressionBombError as failure:
         raise BrokenPhoto(f"more than {LARGEST_PHOTO:,} pixels") from failure
     except Image.UnidentifiedImageError as failure:
         raise BrokenPhoto("not a picture") from failure
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError) as failure:
-        # Pillow's decoders raise all of these on damaged files.
+    except DAMAGE as failure:
         raise BrokenPhoto(f"damaged: {failure}") from failure
+
+
+def upright(picture):
+    """Return a Pillow picture turned as its EXIF orientation says."""
+    turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def on_white(picture):

@@ -14,6 +14,8 @@ from pyimagesearch.console import UserError
 BACKBONES_FILE = Path(__file__).with_name("backbones.json")
 BACKBONES = json.loads(BACKBONES_FILE.read_text(encoding="utf-8"))
 SMALLEST_IMAGE = 32  # pixels; below it VGG16's five poolings leave nothing
+# Keras' own limit for those that need more; below 75 pixels these two leave nothing.
+SMALLEST_IMAGES = {"InceptionV3": 75, "InceptionResNetV2": 75}
 METHODS = ("logistic_regression", "fine_tune")
 LAYOUTS = ("flat", "folders", "test_inside", "numbered", "unsplit")
 OPTIMIZERS = ("SGD", "Adam", "RMSprop")
@@ -188,6 +190,9 @@ def wrong_fields(row):
     yield from broken_rules(row.augmentation, Augmentation, "augmentation")
     yield from broken_rules(row.split, Split, "split")
     yield from wrong_classes(row.classes)
+    smallest = SMALLEST_IMAGES.get(row.backbone, SMALLEST_IMAGE)
+    if row.image_size is not None and row.image_size < smallest:
+        yield "image_size", row.image_size, f"a whole number from {smallest}, for {row.backbone}"
     if row.head.output == "sigmoid" and len(row.classes) != 2:
         yield "head.output", "sigmoid", f"'softmax': it has {len(row.classes)} classes, not 2"
     if list(vars(row.split).values()).count(None) > 1:

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from pyimagesearch import files
@@ -36,11 +38,35 @@ def test_the_partial_file_ends_as_its_format_needs(tmp_path, name):
         partial.touch()
 
 
-def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path):
-    path = tmp_path / ("x" * 251 + ".jpg")
-    with files.whole(path) as partial:
-        partial.touch()
-    assert path.is_file()
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 251 + ".jpg", "x" * 244 + ".weights.h5", "x." + "y" * 253, "\N{HIRAGANA LETTER A}" * 85],
+)
+def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path, name):
+    assert len(name.encode()) in (254, 255)
+    with files.whole(tmp_path / name) as partial:
+        partial.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "whole"
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "a.csv"
+    with files.whole(path) as first:
+        first.write_text("first")
+        with files.whole(path) as second:
+            second.write_text("second")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_value_that_is_no_json_leaves_the_old_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    files.write_json(path, {"accuracy": 0.5})
+    with pytest.raises(TypeError):
+        files.write_json(path, {"accuracy": object()})
+    assert files.read_json(path) == {"accuracy": 0.5}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_json_comes_back_as_it_was(tmp_path):
@@ -52,6 +78,9 @@ def test_json_that_is_missing_or_damaged_is_none(tmp_path):
     assert files.read_json(tmp_path / "none.json") is None
     (tmp_path / "half.json").write_text('{"accuracy": ')
     assert files.read_json(tmp_path / "half.json") is None
+    assert files.read_json(tmp_path / "half.json" / "below.json") is None
+    (tmp_path / "empty.json").touch()
+    assert files.read_json(tmp_path / "empty.json") is None
     (tmp_path / "binary.json").write_bytes(bytes(range(128, 255)))
     assert files.read_json(tmp_path / "binary.json") is None
 
@@ -59,3 +88,20 @@ def test_json_that_is_missing_or_damaged_is_none(tmp_path):
 def test_digest_changes_with_every_part():
     assert files.digest("a", 1) == files.digest("a", 1)
     assert len({files.digest("a", 1), files.digest("a", 2), files.digest("a1")}) == 3
+
+
+def test_the_first_sentence_of_a_failure_is_one_line_without_its_stop():
+    assert files.first_sentence(ValueError("no room\n on disk. Try later.")) == "no room on disk"
+    assert files.first_sentence(KeyError()) == "KeyError"
+
+
+def test_a_stamp_changes_with_the_size_and_with_the_time(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_text("a")
+    os.utime(path, ns=(0, 5))
+    first = files.file_stamp(path)
+    os.utime(path, ns=(0, 6))
+    later = files.file_stamp(path)
+    path.write_text("ab")
+    os.utime(path, ns=(0, 6))
+    assert len({first, later, files.file_stamp(path)}) == 3

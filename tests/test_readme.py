@@ -82,7 +82,7 @@ def test_demo_runs_the_commands_that_the_readme_lists_as_the_long_way(monkeypatc
     monkeypatch.setattr(demo, "python", note)
     monkeypatch.setattr(demo, "table", lambda recipe: "")
     monkeypatch.setattr(demo, "first_photo", lambda recipe: "PHOTO")
-    demo.main()
+    demo.main([])
     long_way = [line.removeprefix("python ") for line in commands() if "make" not in line]
     assert ran[:6] == long_way[:6]
     assert all(each.startswith("predict.py --recipe sample --method") for each in ran[6:])
@@ -97,3 +97,11 @@ def test_links_of_the_readme_lead_to_files():
 def test_recipes_of_the_readme_are_those_of_the_config():
     table = README.split("| recipe | photos |")[1].split("\n\n")[0]
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == list(config.RECIPES)
+
+
+@pytest.mark.parametrize("argument", ["--help", "--nonsense"])
+def test_asking_the_demo_for_help_does_not_start_it(monkeypatch, script, argument):
+    demo = importlib.import_module("tools.demo")
+    monkeypatch.setattr(demo, "python", lambda *_, **__: pytest.fail("the demo started"))
+    status, _, _ = script("tools.demo", argument)
+    assert status == (0 if argument == "--help" else 2)

@@ -23,8 +23,15 @@ def test_a_row_that_says_only_photos_and_classes_passes_with_its_name():
 
 
 @pytest.mark.parametrize("name", config.RECIPES)
-def test_every_row_of_the_config_carries_its_own_name(name):
+def test_every_row_of_the_config_passes_and_carries_its_own_name(name):
+    assert list(recipe.wrong_fields(config.RECIPES[name])) == []
     assert config.RECIPES[name].name == name
+
+
+def test_the_first_wrong_row_is_the_one_reported():
+    rows = {"fine": Recipe(**GOOD), "wrong": Recipe(**GOOD, batch_size=0), "worse": Recipe()}
+    with pytest.raises(UserError, match="recipe 'wrong': batch_size is 0"):
+        recipe.checked(rows)
 
 
 def with_phase(**changes):
@@ -42,19 +49,26 @@ WRONG = [
     ({"classes": ("one",)}, "classes is ('one',)", "two names"),
     ({"classes": "ab"}, "classes is 'ab'", "a tuple"),
     ({"classes": ["a", "b"]}, "classes is ['a', 'b']", "a tuple"),
+    ({"classes": None}, "classes is None", "a tuple"),
     ({"classes": ("a", 3)}, "classes is 3", "names"),
     ({"classes": ("a", " ")}, "classes is ' '", "not empty"),
     ({"classes": ("a", ".b")}, "classes is '.b'", "a dot"),
     ({"classes": ("a/b", "A-B")}, "classes is 'a/b'", "upper and lower case"),
+    ({"classes": ("cat", "cat")}, "classes is 'cat'", "upper and lower case"),
+    ({"classes": ("Cat", "cat")}, "classes is 'Cat'", "upper and lower case"),
     ({"layout": "nested"}, "layout is 'nested'", "'flat'"),
     ({"backbone": "VGG17"}, "backbone is 'VGG17'", "VGG16"),
+    ({"backbone": None}, "backbone is None", "VGG16"),
     ({"backbone": ["VGG16"]}, "backbone is ['VGG16']", "VGG16"),
     ({"preprocessing": "none"}, "preprocessing is 'none'", "'rescale'"),
     ({"image_size": 16}, "image_size is 16", "from 32"),
     ({"image_size": 224.0}, "image_size is 224.0", "whole number"),
+    ({"backbone": "InceptionV3", "image_size": 74}, "image_size is 74", "75, for InceptionV3"),
     ({"batch_size": 0}, "batch_size is 0", "from 1"),
     ({"batch_size": True}, "batch_size is True", "from 1"),
     ({"method": "svm"}, "method is 'svm'", "'fine_tune'"),
+    ({"method": None}, "method is None", "'fine_tune'"),
+    ({"views": True}, "views is True", "'auto'"),
     ({"views": -1}, "views is -1", "'auto'"),
     ({"views": "many"}, "views is 'many'", "'auto'"),
     ({"class_weights": "equal"}, "class_weights is 'equal'", "'balanced'"),
@@ -70,6 +84,15 @@ WRONG = [
         "3 classes, not 2",
     ),
     ({"augmentation": None}, "augmentation is None", "Augmentation(...)"),
+    (
+        {"augmentation": Augmentation(rotation_degrees=-1)},
+        "augmentation.rotation_degrees is -1",
+        "from 0",
+    ),
+    ({"augmentation": Augmentation(shear_degrees=90)}, "shear_degrees is 90", "below 90"),
+    ({"augmentation": Augmentation(zoom=(0.9,))}, "zoom is (0.9,)", "(smallest, largest)"),
+    ({"augmentation": Augmentation(zoom=[0.9, 1.5])}, "zoom is [0.9, 1.5]", "(smallest, largest)"),
+    ({"augmentation": Augmentation(zoom=("a", 1))}, "zoom is ('a', 1)", "(smallest, largest)"),
     ({"augmentation": Augmentation(zoom=1.0)}, "augmentation.zoom is 1.0", "a share below 1"),
     ({"augmentation": Augmentation(zoom=(2, 1))}, "zoom is (2, 1)", "(smallest, largest)"),
     ({"augmentation": Augmentation(zoom=(0, 1))}, "zoom is (0, 1)", "(smallest, largest)"),
@@ -81,6 +104,8 @@ WRONG = [
     ({"split": Split(evaluation=1.5)}, "split.evaluation is 1.5", "a share below 1"),
     ({"split": Split(validation=None)}, "split is Split(", "one part None"),
     ({"phases": ()}, "phases is ()", "at least one"),
+    ({"phases": None}, "phases is None", "at least one"),
+    ({"phases": [Phase("warmup")]}, "phases is [Phase(", "a tuple"),
     ({"phases": Phase("warmup")}, "phases is Phase(", "comma"),
     ({"phases": (Phase("a"), "b")}, "phases is (", "at least one Phase"),
     ({"phases": (Phase("a"), Phase("a"))}, "phases[0].name is 'a'", "no other phase"),
@@ -91,6 +116,10 @@ WRONG = [
     (with_phase(epochs="3"), "epochs is '3'", "from 1"),
     (with_phase(optimizer="sgd"), "optimizer is 'sgd'", "'SGD'"),
     (with_phase(learning_rate=0), "learning_rate is 0", "above 0"),
+    (with_phase(learning_rate=-1e-4), "learning_rate is -0.0001", "above 0"),
+    (with_phase(learning_rate=float("nan")), "learning_rate is nan", "above 0"),
+    (with_phase(learning_rate=float("inf")), "learning_rate is inf", "above 0"),
+    (with_phase(learning_rate=None), "learning_rate is None", "above 0"),
     (with_phase(learning_rate="1e-4"), "learning_rate is '1e-4'", "above 0"),
     (with_phase(momentum=1), "momentum is 1", "below 1"),
     (with_phase(steps_per_epoch=0), "steps_per_epoch is 0", "None"),
@@ -124,6 +153,33 @@ def test_a_misspelt_layer_is_refused_with_the_likeliest_ones():
     assert "conv5_block1_out" in refusal(backbone="ResNet50", phases=phases)
 
 
+def test_vgg16_can_be_cut_at_every_layer_but_its_input_and_nowhere_else():
+    import keras
+
+    body = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
+    head = keras.layers.GlobalAveragePooling2D()(body.output)
+    layers = body.layers[1:]
+    assert list(recipe.BACKBONES["VGG16"]["segments"]) == [layer.name for layer in layers]
+    for place, layer in enumerate(layers, start=1):
+        tail = keras.Model(layer.output, head)
+        behind = [each.name for each in layers[place:]]
+        assert [each.name for each in tail.layers[1:-1]] == behind
+
+
+def test_a_smallest_image_is_the_smallest_that_keras_can_build():
+    import keras
+
+    smallest = recipe.SMALLEST_IMAGES["InceptionV3"]
+
+    def build(size):
+        photos = keras.Input((size, size, 3))
+        return keras.applications.InceptionV3(False, weights=None, input_tensor=photos)
+
+    assert build(smallest).output.shape[1:] == (1, 1, 2048)
+    with pytest.raises(ValueError, match="zero or negative"):
+        build(smallest - 1)
+
+
 @pytest.mark.parametrize("kind", recipe.RULES)
 def test_every_field_has_a_rule(kind):
     names = {field.name for field in fields(kind)}
@@ -133,6 +189,7 @@ def test_every_field_has_a_rule(kind):
 def test_class_names_become_folder_names_as_kaggles_copy_has_them():
     assert recipe.folder_name("Noodles/Pasta") == "Noodles-Pasta"
     assert recipe.folder_name("Fried food") == "Fried food"
+    assert recipe.folder_name("a\\b/c") == "a-b-c"
 
 
 def test_food5k_has_the_tutorials_numbers():
@@ -147,9 +204,15 @@ def test_food5k_has_the_tutorials_numbers():
 
 def test_food11_has_the_tutorials_numbers():
     row = config.RECIPES["food11"]
+    assert (row.backbone, row.image_size, row.batch_size) == ("VGG16", 224, 32)
+    assert (row.method, row.preprocessing) == ("fine_tune", None)
+    assert sum(row.official_counts.values()) == 16_643
     assert row.official_counts == {"training": 9866, "validation": 3430, "evaluation": 3347}
-    assert len(row.classes) == 11
-    assert row.classes[6] == "Noodles/Pasta"
+    # The label of a photo is its place in this list.
+    assert row.classes == (
+        *("Bread", "Dairy product", "Dessert", "Egg", "Fried food", "Meat"),
+        *("Noodles/Pasta", "Rice", "Seafood", "Soup", "Vegetable/Fruit"),
+    )
     assert row.head == Head(pooling="flatten", units=512, dropout=0.5, output="softmax")
     assert row.augmentation == Augmentation(
         rotation_degrees=30,

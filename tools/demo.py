@@ -19,7 +19,8 @@ from pyimagesearch import config, console  # noqa: E402
 from pyimagesearch.recipe import METHODS  # noqa: E402
 
 
-def main():
+def main(argv=None):
+    console.Parser(description=__doc__.splitlines()[0]).parse_args(argv)
     clock = console.Stopwatch()
     python("tools/get_weights.py")
     recipe = python("tools/get_sample.py", keep_output=True).split()[-1]
