@@ -18,6 +18,11 @@ from pyimagesearch.recipe import METHODS
 
 NETWORK, REGRESSION, BACKBONE = "model.keras", "model.skops", "backbone.keras"
 CLASSES, METRICS, REPORT = "classes.json", "metrics.json", "report.txt"
+# Fields of a row that only say where photos come from, or which script to run.
+ABOUT_THE_DOWNLOAD = {
+    *("source", "download", "layout", "split", "official_counts", "validate_on_evaluation"),
+    "method",
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,9 @@ def made_from(recipe, method, splits, config):
         made = config.OUTPUT_DIR / recipe.name / "features" / features.MADE_FROM
         parts["features"] = files.digest(files.read_json(made))
     else:
-        parts |= asdict(recipe)
+        # Where the photos came from does not matter: their stamps are among the parts.
+        row = asdict(recipe)
+        parts |= {name: value for name, value in row.items() if name not in ABOUT_THE_DOWNLOAD}
     return json.loads(json.dumps(parts))
 
 

@@ -92,12 +92,16 @@ def recognise(recipe, source, splits):
     together = images.photos_in(numbered_folder(source))
     if any(NUMBERED_NAME.fullmatch(path.stem) for path in together):
         return "numbered"
-    seen = ", ".join(sorted(each.name for each in source.iterdir())[:8]) or "nothing"
     raise UserError(
         f"{source} has neither the folders {', '.join(splits)} nor a folder for any class of "
-        f"recipe {recipe.name!r} ({', '.join(recipe.classes)}). It has: {seen}. Point the "
-        f"recipe's source at the folder that holds them"
+        f"recipe {recipe.name!r} ({', '.join(recipe.classes)}). It has: {inside_of(source)}. Point "
+        f"the recipe's source at the folder that holds them"
     )
+
+
+def inside_of(folder):
+    """Say what lies in a folder, the first few names."""
+    return ", ".join(sorted(each.name for each in folder.iterdir())[:8]) or "nothing"
 
 
 def visible(path):
@@ -109,10 +113,9 @@ def split_folder(source, split, splits):
     """Return the folder of a split."""
     folder = source / split
     if not folder.is_dir():
-        seen = ", ".join(sorted(each.name for each in source.iterdir())[:8])
         raise UserError(
-            f"{source} has no folder {split!r}; it has: {seen}. Point the recipe's source at the "
-            f"folder that holds {', '.join(splits)}"
+            f"{source} has no folder {split!r}; it has: {inside_of(source)}. Point the recipe's "
+            f"source at the folder that holds {', '.join(splits)}"
         )
     return folder
 

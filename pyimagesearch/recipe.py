@@ -8,14 +8,11 @@ from pathlib import Path
 
 from pyimagesearch.console import UserError
 
-# Every network of keras.applications: its own image size in pixels, and the layers at which it
-# can be cut, first to last, each with the layers behind it at which it cannot. It lies in a file
-# so that a wrong row is refused at once, without waiting seconds for TensorFlow.
+# Every network of keras.applications: its own image size and the smallest, in pixels, and the
+# layers at which it can be cut, first to last, each with the layers behind it at which it cannot.
+# It lies in a file so that a wrong row is refused at once, without waiting for TensorFlow.
 BACKBONES_FILE = Path(__file__).with_name("backbones.json")
 BACKBONES = json.loads(BACKBONES_FILE.read_text(encoding="utf-8"))
-SMALLEST_IMAGE = 32  # pixels; below it VGG16's five poolings leave nothing
-# Keras' own limit for those that need more; below 75 pixels these two leave nothing.
-SMALLEST_IMAGES = {"InceptionV3": 75, "InceptionResNetV2": 75}
 METHODS = ("logistic_regression", "fine_tune")
 LAYOUTS = ("flat", "folders", "test_inside", "numbered", "unsplit")
 OPTIMIZERS = ("SGD", "Adam", "RMSprop")
@@ -190,7 +187,7 @@ def wrong_fields(row):
     yield from broken_rules(row.augmentation, Augmentation, "augmentation")
     yield from broken_rules(row.split, Split, "split")
     yield from wrong_classes(row.classes)
-    smallest = SMALLEST_IMAGES.get(row.backbone, SMALLEST_IMAGE)
+    smallest = BACKBONES[row.backbone]["smallest_image"]
     if row.image_size is not None and row.image_size < smallest:
         yield "image_size", row.image_size, f"a whole number from {smallest}, for {row.backbone}"
     if row.head.output == "sigmoid" and len(row.classes) != 2:
@@ -282,7 +279,7 @@ RULES = {
             ", ".join(BACKBONES),
         ),
         "preprocessing": one_of(None, "rescale"),
-        "image_size": whole_number(SMALLEST_IMAGE, None),
+        "image_size": whole_number(1, None),
         "batch_size": whole_number(1),
         "head": (lambda value: isinstance(value, Head), "Head(...)"),
         "method": one_of(*METHODS),

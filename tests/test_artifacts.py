@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from conftest import CLASSES, tiny_recipe
 
-from pyimagesearch import artifacts, files, networks
+from pyimagesearch import artifacts, config, files, images, networks
 from pyimagesearch.console import UserError
+from pyimagesearch.recipe import Augmentation
 
 
 @pytest.fixture
@@ -57,6 +58,27 @@ def test_classifier_of_another_number_of_classes_is_refused(folder):
     files.write_json(folder / artifacts.CLASSES, ["only", "two"])
     with pytest.raises(UserError, match="2 class names"):
         artifacts.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"source": "elsewhere"}, False),
+        ({"download": "a mirror"}, False),
+        ({"layout": "flat"}, False),
+        ({"official_counts": {"training": 21}}, False),
+        ({"batch_size": 8}, True),
+        ({"augmentation": Augmentation(rotation_degrees=1)}, True),
+    ],
+)
+def test_only_what_training_depends_on_asks_for_training_again(built, change, again):
+    def made(recipe):
+        splits = {
+            name: images.list_photos("dataset", recipe, name) for name in ("training", "validation")
+        }
+        return artifacts.made_from(recipe, "fine_tune", splits, config)
+
+    assert (made(tiny_recipe(**change)) != made(tiny_recipe())) == again
 
 
 def test_find_prefers_the_recipes_own_method_and_falls_back_on_the_other(folder, tmp_path):

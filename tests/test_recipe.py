@@ -166,17 +166,18 @@ def test_vgg16_can_be_cut_at_every_layer_but_its_input_and_nowhere_else():
         assert [each.name for each in tail.layers[1:-1]] == behind
 
 
-def test_a_smallest_image_is_the_smallest_that_keras_can_build():
+@pytest.mark.parametrize("backbone", ["VGG16", "Xception", "InceptionV3"])
+def test_a_smallest_image_is_the_smallest_that_keras_builds(backbone):
     import keras
 
-    smallest = recipe.SMALLEST_IMAGES["InceptionV3"]
+    smallest = recipe.BACKBONES[backbone]["smallest_image"]
 
     def build(size):
-        photos = keras.Input((size, size, 3))
-        return keras.applications.InceptionV3(False, weights=None, input_tensor=photos)
+        build_network = getattr(keras.applications, backbone)
+        return build_network(include_top=False, weights=None, input_shape=(size, size, 3))
 
-    assert build(smallest).output.shape[1:] == (1, 1, 2048)
-    with pytest.raises(ValueError, match="zero or negative"):
+    assert 0 not in build(smallest).output.shape[1:]
+    with pytest.raises(ValueError, match=f"at least {smallest}x{smallest}"):
         build(smallest - 1)
 
 

@@ -1,4 +1,4 @@
-"""Write pyimagesearch/backbones.json: where each network of keras.applications can be cut.
+"""Write pyimagesearch/backbones.json: sizes and cuts of each network of keras.applications.
 
     python tools/list_backbones.py
 
@@ -8,6 +8,7 @@ after the seconds that TensorFlow takes to load. Run it again when Keras gains a
 
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pyimagesearch import console, files
 from pyimagesearch.recipe import BACKBONES_FILE
+
+SMALLEST_IMAGE = 32  # pixels; below it VGG16's five poolings leave nothing
 
 
 def main(argv=None):
@@ -34,11 +37,28 @@ def main(argv=None):
             ]
             # A name that Keras counts up, such as conv2d_94, is another one in the next network.
             stable = set.intersection(*({layer.name for layer in body.layers} for body in bodies))
-            backbones[name] = {"image_size": size, "segments": segments(bodies[0], stable)}
+            backbones[name] = {
+                "image_size": size,
+                "smallest_image": smallest_image(function),
+                "segments": segments(bodies[0], stable),
+            }
             keras.backend.clear_session()
             console.info(f"{name}: {size} pixels, {len(backbones[name]['segments'])} cuts")
     lines = [f"{json.dumps(name)}: {json.dumps(row)}" for name, row in backbones.items()]
     files.write_text(BACKBONES_FILE, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def smallest_image(function):
+    """Return the fewest pixels along a side that Keras builds a network for."""
+    side = SMALLEST_IMAGE
+    try:
+        function(weights=None, include_top=False, input_shape=(side, side, 3))
+    except ValueError as failure:
+        limit = re.search(r"at least (\d+)x\d+", str(failure))
+        if limit is None:
+            raise
+        side = int(limit[1])
+    return side
 
 
 def segments(body, names):
