@@ -37,7 +37,7 @@ def main(argv=None):
     if arguments.imagenet:
         return ask_imagenet(arguments.imagenet, arguments.image)
 
-    from pyimagesearch import artifacts, config, report
+    from pyimagesearch import artifacts, config, images, report
 
     recipe = console.find_recipe(arguments.recipe)
     folder = artifacts.find(config.OUTPUT_DIR, recipe, arguments.method)
@@ -46,13 +46,15 @@ def main(argv=None):
 
     classifier, answered, names = None, 0, Counter()
     for start in range(0, len(arguments.image), BATCH_SIZE):
-        photos = list(readable(arguments.image[start : start + BATCH_SIZE]))
-        if not photos:
-            continue
-        if classifier is None:
+        paths = arguments.image[start : start + BATCH_SIZE]
+        # A wrong path is said at once, without waiting for TensorFlow.
+        if classifier is None and any(path.is_file() for path in paths):
             console.load_tensorflow()
             classifier = artifacts.load(folder)
             console.info(f"asking {folder}, which knows: {', '.join(classifier.classes)}")
+        photos = list(readable(paths, classifier and images.DETAIL * classifier.image_size))
+        if not photos:
+            continue
         for path, photo, words in answers(classifier, photos, arguments.top):
             console.show(f"{path}  {', '.join(words)}")
             answered += 1
@@ -63,7 +65,12 @@ def main(argv=None):
     if answered:
         copies = "1 annotated copy" if answered == 1 else f"{answered:,} annotated copies"
         console.info(f"{copies} -> {pictures}")
-    if answered < len(arguments.image):
+    return status(answered, len(arguments.image))
+
+
+def status(answered, asked):
+    """Return the exit status: None when every photo has its answer."""
+    if answered < asked:
         return console.PARTLY if answered else console.MISTAKE
 
 
@@ -90,8 +97,7 @@ def ask_imagenet(backbone, paths):
             console.show(f"{path}, {backbone} without any training here:")
             for name, share in classes:
                 console.show(f"{share:7.2%} : {name}")
-    if len(photos) < len(paths):
-        return console.PARTLY if photos else console.MISTAKE
+    return status(len(photos), len(paths))
 
 
 def has_display():
@@ -104,13 +110,13 @@ def has_display():
     return False
 
 
-def readable(paths):
-    """Yield (path, uint8 RGB photo) of every photo that can be read; report the others."""
+def readable(paths, at_least=None):
+    """Yield (path, photo as images.read_rgb gives it) of each that can be read; report the rest."""
     from pyimagesearch import images
 
     for path in paths:
         try:
-            yield path, images.read_rgb(path)
+            yield path, images.read_rgb(path, at_least)
         except images.BrokenPhoto as broken:
             console.error(f"{path} cannot be read as a photo: {broken}. Give another file")
         except OSError as failure:

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import sklearn.datasets
 from conftest import CLASSES, make_flat_download, make_photo, tiny_recipe
 from PIL import Image, features
 from scipy import ndimage
@@ -381,6 +382,33 @@ def test_a_picture_cut_short_is_refused(tmp_path, name, share):
     with pytest.raises(images.BrokenPhoto) as refused:
         images.read_rgb(data[: int(len(data) * share)])
     assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.fixture(scope="module", params=["china.jpg", "flower.jpg"])
+def real_photo(request):
+    """Return a path of one of scikit-learn's photos, 640 x 427 pixels."""
+    return Path(sklearn.datasets.__file__).parent / "images" / request.param
+
+
+def test_a_large_jpeg_is_decoded_no_larger_than_needed(real_photo):
+    assert images.read_rgb(real_photo).shape == (427, 640, 3)
+    assert images.read_rgb(real_photo, 100).shape == (107, 160, 3)
+    assert images.read_rgb(real_photo, 107).shape == (214, 320, 3)
+    assert images.read_rgb(real_photo, 500).shape == (427, 640, 3)
+
+
+def test_a_photo_decoded_smaller_looks_the_same_to_the_network(real_photo):
+    size = 50
+    seen = images.load(real_photo, size)
+    whole = images.resize(images.read_rgb(real_photo), size)
+    assert np.abs(seen.astype(int) - whole).mean() < 2  # of 255
+    assert np.any(seen != whole)
+
+
+def test_a_large_jpeg_cut_short_is_refused_when_it_is_decoded_smaller(real_photo):
+    data = real_photo.read_bytes()
+    with pytest.raises(images.BrokenPhoto):
+        images.read_rgb(data[: len(data) // 2], 100)
 
 
 def test_no_picture_is_refused_with_its_reason(tmp_path):
