@@ -43,20 +43,29 @@ def main(argv=None):
     # What says that the features are complete goes first and comes back last.
     (folder / features.MADE_FROM).unlink(missing_ok=True)
     run = networks.forward(extractor)
-    total = console.Stopwatch()
+    total, waiting = console.Stopwatch(), console.Waiting()
     for name, photos in splits.items():
         clock = console.Stopwatch()
-        rows = features.frozen_outputs(run, photos.paths, recipe.image_size, recipe.batch_size)
+        pixels = images.batches(photos.paths, recipe.image_size, recipe.batch_size)
+        rows = map(run, waiting.over(pixels))
         path = folder / f"{name}.csv"
         with console.progress(name, len(photos)) as done:
             columns = features.write_csv(path, photos.labels, rows, done)
         console.info(f"{name}: {len(photos):,} photos -> {path} ({columns:,} columns, {clock})")
 
+    console.info(f"the network waited for photos {waiting.share:.1%} of the time")
+
     files.write_json(folder / "classes.json", list(recipe.classes))
     with files.whole(folder / "backbone.keras") as partial:
         extractor.save(partial)
     seconds = round(total.seconds, 1)
-    made = {**origin, "columns": columns, "precision": precision, "seconds": seconds}
+    made = {
+        **origin,
+        "columns": columns,
+        "precision": precision,
+        "seconds": seconds,
+        "waiting_share": round(waiting.share, 4),
+    }
     files.write_json(folder / features.MADE_FROM, made)
     console.info(follows)
 

@@ -42,24 +42,18 @@ def main(argv=None):
 
 def train_regression(recipe, splits, folder, made_from):
     """Fit logistic regression to the training features; report on the evaluation features."""
-    from sklearn.linear_model import LogisticRegression
-
-    from pyimagesearch import artifacts, config, features, files, report
+    from pyimagesearch import artifacts, config, features, files, regression, report
 
     source = config.OUTPUT_DIR / recipe.name / "features"
     made = features.require(source, recipe, splits, config)
     clock = console.Stopwatch()
-    training, test = splits[config.TRAIN], splits[config.TEST]
-    train_x = features.read_split(source, config.TRAIN, training, made["columns"])
-    test_x = features.read_split(source, config.TEST, test, made["columns"])
-    console.info(f"read {len(train_x):,} + {len(test_x):,} rows of {train_x.shape[1]:,} ({clock})")
-
-    fitting = console.Stopwatch()
-    regression = LogisticRegression(solver="lbfgs", max_iter=1000, random_state=config.SEED)
-    regression.fit(train_x, training.labels)
-    console.info(f"logistic regression: {regression.n_iter_[0]} iterations ({fitting})")
-
-    probabilities = regression.predict_proba(test_x)
+    test, columns = splits[config.TEST], made["columns"]
+    fitted, words = regression.fit(source, config.TRAIN, splits[config.TRAIN], columns, config.SEED)
+    console.info(
+        f"logistic regression on {len(splits[config.TRAIN]):,} rows of {columns:,}: {words} "
+        f"({clock})"
+    )
+    probabilities = regression.ask(fitted, source, config.TEST, test, columns)
     artifacts.open_folder(folder)
     numbers, text = report.save_evaluation(folder, "", test, probabilities, recipe.mistakes)
     console.show(text)
@@ -69,7 +63,7 @@ def train_regression(recipe, splits, folder, made_from):
         "feature_seconds": made["seconds"],
         "precision": made["precision"],
     }
-    artifacts.save_regression(folder, regression, recipe.classes, source / "backbone.keras")
+    artifacts.save_regression(folder, fitted, recipe.classes, source / "backbone.keras")
     files.write_text(folder / artifacts.REPORT, text)
     artifacts.finish(folder, metrics, made_from, splits, config.SEED)
 
@@ -95,13 +89,6 @@ def fine_tune(recipe, splits, folder, made_from):
     for number, phase in enumerate(recipe.phases):
         # The head starts from random numbers. Its first gradients are large and would wreck
         # the ImageNet filters, so the first phase leaves the backbone alone.
-        networks.open_for(classifier, phase)
-        learning = classifier.trainable_weights
-        console.info(
-            f"{phase.name}: {len(learning)} of {len(classifier.weights)} weight tensors learn, "
-            f"{networks.count_trainable(classifier):,} numbers, in "
-            f"{', '.join(networks.trainable_layers(classifier))}"
-        )
         training.fit(
             classifier,
             recipe,

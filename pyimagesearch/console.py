@@ -156,6 +156,32 @@ class Stopwatch:
         return duration(self.seconds)
 
 
+class Waiting:
+    """Counts the seconds that loops wait for the next of what they loop over."""
+
+    def __init__(self):
+        self.seconds = 0.0
+        self.whole = Stopwatch()
+
+    def over(self, things):
+        """Yield each of `things`, counting how long it takes to come."""
+        things = iter(things)
+        while True:
+            clock = Stopwatch()
+            try:
+                thing = next(things)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += clock.seconds
+            yield thing
+
+    @property
+    def share(self):
+        """The waiting as a share of the time since this was made."""
+        return self.seconds / self.whole.seconds
+
+
 @contextmanager
 def progress(what, total):
     """Give a function to call with the count of things done; a terminal shows a bar.

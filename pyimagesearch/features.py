@@ -1,30 +1,17 @@
 """What the frozen part says about photos: computed once, in order, kept as CSV."""
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from pyimagesearch import files, images
+from pyimagesearch import files
 from pyimagesearch.console import UserError
 
 MADE_FROM = "made_from.json"
-
-
-def frozen_outputs(run, paths, size, batch_size, augment=None):
-    """Yield what the frozen part says about each photo: every photo once, in order.
-
-    Args:
-        run: networks.forward of the frozen part.
-        paths, size, batch_size, augment: as images.batches takes them.
-
-    Yields:
-        (batch, *cut) arrays, the last batch smaller. At VGG16's block5_pool and 224 x 224 pixels
-        a photo is (7, 7, 512).
-    """
-    for batch in images.batches(paths, size, batch_size, augment):
-        yield run(batch)
+PIECE = 256  # rows of a CSV in memory at a time; 26 MB at 25,088 features
 
 
 def write_csv(path, labels, batches, done):
@@ -65,28 +52,65 @@ def write_rows(csv, labels, rows):
         csv.write(form % (label, *row.tolist()))
 
 
-def read_csv(path, classes):
-    """Return the (n, features) float32 features and (n,) int labels of a CSV.
+def read_pieces(path, classes):
+    """Yield a CSV in order as ((rows, features) float32, (rows,) int labels), some rows at a time.
 
     Raises:
         UserError: a row is damaged, a value is not a number, or a label is of no class.
     """
     if not ends_in_line_break(path):
         raise UserError(f"{path} is cut short. {remake(path)}")
+    with open(path) as file:
+        while lines := list(itertools.islice(file, PIECE)):
+            yield parse(lines, path, classes)
+
+
+def read_shuffled(path, classes, starts, order):
+    """Yield the same pieces with the rows in another order.
+
+    Args:
+        path, classes: as read_pieces takes them.
+        starts: of the rows in the file, from row_starts.
+        order: (n,) positions of rows.
+
+    Yields:
+        (features, labels, positions).
+    """
+    with open(path, "rb") as file:
+        for first in range(0, len(order), PIECE):
+            positions = order[first : first + PIECE]
+            lines = []
+            for position in positions:
+                file.seek(starts[position])
+                lines.append(file.readline().decode())
+            yield *parse(lines, path, classes), positions
+
+
+def row_starts(path):
+    """Return where each row of a CSV begins, in bytes, as (rows,) int64."""
+    ends, start = [], 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 24):
+            ends.append(start + 1 + np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")))
+            start += len(block)
+    return np.concatenate([[0], *ends]).astype(np.int64)[:-1]
+
+
+def parse(lines, path, classes):
+    """Return the (rows, features) float32 and (rows,) int labels of some lines of a CSV."""
     try:
-        table = np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
+        table = np.loadtxt(lines, delimiter=",", dtype=np.float32, ndmin=2)
     except ValueError as failure:
         # What follows the semicolon is advice to callers of loadtxt.
         reason = str(failure).split(";")[0].rstrip(".")
         raise UserError(f"{path} is damaged: {reason}. {remake(path)}") from failure
-    features = np.ascontiguousarray(table[:, 1:])
-    if not features.size or not np.isfinite(table).all():
+    if table.shape[1] < 2 or len(table) != len(lines) or not np.isfinite(table).all():
         raise UserError(f"{path} holds values that are not numbers. {remake(path)}")
     labels = table[:, 0].astype(int)
     strange = table[(labels != table[:, 0]) | (labels < 0) | (labels >= len(classes)), 0]
     if len(strange):
         raise UserError(f"{path} has label {strange[0]:g}, which is no class. {remake(path)}")
-    return features, labels
+    return table[:, 1:], labels
 
 
 def ends_in_line_break(path):
@@ -98,22 +122,45 @@ def ends_in_line_break(path):
 
 
 def read_split(folder, split, photos, columns):
-    """Return the (n, features) float32 features of a split, a row a photo in their order.
+    """Return the (n, columns) float32 features of a split, a row a photo in their order.
+
+    Raises:
+        UserError: as read_checked.
+    """
+    rows, start = np.empty((len(photos), columns), np.float32), 0
+    for piece in read_checked(folder, split, photos, columns):
+        rows[start : start + len(piece)] = piece
+        start += len(piece)
+    return rows
+
+
+def read_checked(folder, split, photos, columns):
+    """Yield the features of a split in order, as (rows, columns) float32, some at a time.
 
     Raises:
         UserError: the CSV is damaged, it has not so many columns of features, or its labels are
             not those of the photos.
     """
-    path = Path(folder) / f"{split}.csv"
-    rows, labels = read_csv(path, photos.classes)
+    path, start = Path(folder) / f"{split}.csv", 0
+    for rows, labels in read_pieces(path, photos.classes):
+        refuse_other_columns(path, rows, columns)
+        if not np.array_equal(labels, photos.labels[start : start + len(labels)]):
+            raise UserError(other_rows(path, split, photos))
+        start += len(rows)
+        yield rows
+    if start != len(photos):
+        raise UserError(other_rows(path, split, photos))
+
+
+def refuse_other_columns(path, rows, columns):
+    """Refuse rows of a CSV that have not so many features."""
     if rows.shape[1] != columns:
         raise UserError(f"{path} has {rows.shape[1]:,} columns, not {columns:,}. {remake(path)}")
-    if not np.array_equal(labels, photos.labels):
-        raise UserError(
-            f"{path} has {len(labels):,} rows that are not the {len(photos):,} photos of "
-            f"{split}. {remake(path)}"
-        )
-    return rows
+
+
+def other_rows(path, split, photos):
+    """Say that the rows of a CSV are not those of the photos."""
+    return f"{path} has rows that are not the {len(photos):,} photos of {split}. {remake(path)}"
 
 
 def remake(path):

@@ -192,6 +192,11 @@ def split_at(model, layer_name):
     return keras.Model(model.input, cut), keras.Model(cut, model.output)
 
 
+def between(model, first, last):
+    """Return the layers of a model behind the cut at `first`, up to the cut at `last`."""
+    return keras.Model(cut_tensor(model, first), cut_tensor(model, last))
+
+
 def open_for(model, phase):
     """Let the head learn, and the backbone after `phase.unfreeze_after`; freeze the rest.
 
@@ -263,6 +268,20 @@ def ask_imagenet(backbone, photos, top=5):
     return [[(name, float(share)) for _, name, share in answer] for answer in answers]
 
 
+def gradients(model):
+    """Return a function from a numpy batch that does what a training step does, all but learn."""
+    signature = tf.TensorSpec(model.input.shape, model.input.dtype)
+
+    @tf.function(input_signature=[signature])
+    def run(batch):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(batch, training=False))
+        # The sum keeps every gradient from being left out as unused.
+        return tf.add_n([tf.reduce_sum(g) for g in tape.gradient(loss, model.trainable_weights)])
+
+    return lambda batch: run(tf.cast(batch, model.input.dtype)).numpy()
+
+
 def forward(model):
     """Return a function from a numpy batch to the model's output as a numpy array.
 
@@ -275,4 +294,4 @@ def forward(model):
     def run(batch):
         return model(batch, training=False)
 
-    return lambda batch: run(tf.convert_to_tensor(batch)).numpy()
+    return lambda batch: run(tf.cast(batch, model.input.dtype)).numpy()

@@ -53,7 +53,7 @@ def write_history(path, rows):
         writer.writerows(rows)
 
 
-def fit(classifier, recipe, number, splits, seed, cache, rows, history_path):
+def fit(classifier, recipe, number, splits, seed, folder, rows, history_path):
     """Train the phase `recipe.phases[number]`; what it learns is in `classifier` afterwards.
 
     Args:
@@ -61,7 +61,7 @@ def fit(classifier, recipe, number, splits, seed, cache, rows, history_path):
         number: of the phase, from 0.
         splits: (training, validation) as images.Photos.
         seed: an int.
-        cache: a folder for stored views.
+        folder: for stored views.
         rows: the epochs so far, as history.csv has them; this phase's are added.
         history_path: of history.csv.
     """
@@ -73,8 +73,15 @@ def fit(classifier, recipe, number, splits, seed, cache, rows, history_path):
         f"{say_weights(recipe, splits[0])}; {describe(recipe, phase)}"
     )
     networks.open_for(classifier, phase)
-    source = stored_source if stores_views(recipe, phase) else fresh_source
-    learner, training, validation = source(classifier, recipe, number, splits, seed, cache)
+    learning = classifier.trainable_weights
+    console.info(
+        f"{phase.name}: {len(learning)} of {len(classifier.weights)} weight tensors learn, "
+        f"{networks.count_trainable(classifier):,} numbers, in "
+        f"{', '.join(networks.trainable_layers(classifier))}"
+    )
+    say_minutes(classifier, recipe, number, splits, seed, folder)
+    source = stored_source if views.stores_views(recipe, phase) else fresh_source
+    learner, training, validation = source(classifier, recipe, number, splits, seed, folder)
     networks.compile_for(learner, phase)
     steps = phase.steps_per_epoch or batches_in(splits[0], recipe)
     with ExitStack() as bars, reading_errors_explained() as note:
@@ -90,6 +97,50 @@ def fit(classifier, recipe, number, splits, seed, cache, rows, history_path):
             shuffle=False,  # the data come shuffled
             verbose=0,
         )
+
+
+def say_minutes(classifier, recipe, number, splits, seed, folder):
+    """Say about how long a phase will take, with stored views and with fresh ones.
+
+    One batch is timed on its way through the frozen part, and through the rest as in training.
+    """
+    phase = recipe.phases[number]
+    photos, validation = splits
+    frozen, rest = networks.split_at(classifier, phase.unfreeze_after)
+    batch = next(images.batches(photos.paths[: recipe.batch_size], recipe.image_size, len(photos)))
+    forward, step = networks.forward(frozen), networks.gradients(rest)
+    maps = forward(batch)
+    step(maps)
+    frozen_seconds = seconds_of(lambda: forward(batch)) / len(batch)
+    step_seconds = seconds_of(lambda: step(maps))
+
+    steps = phase.steps_per_epoch or batches_in(photos, recipe)
+    # A forward pass alone costs about a third of a training step.
+    learning = phase.epochs * step_seconds * (steps + batches_in(validation, recipe) / 3)
+    shown = seen_in_an_epoch(phase, photos, recipe)
+    fresh = learning + phase.epochs * frozen_seconds * (shown + len(validation))
+    stores = views.stores_views(recipe, phase)
+    seen = views.views_of(recipe, number) if stores else range(views.DEFAULT_VIEWS)
+    missing = len(seen)
+    if stores:
+        paths = views.view_paths(frozen, recipe, number, "training", photos, seen, seed, folder)
+        missing = sum(not path.is_file() for path in paths)
+    stored = learning + frozen_seconds * (missing * len(photos) + len(validation))
+    about = [f"about {console.duration(seconds)}" for seconds in (stored, fresh)]
+    if not phase.augment:
+        words = about[0]
+    elif stores:
+        words = f"{about[0]}; augmented afresh in every epoch it would be {about[1]}"
+    else:
+        words = f"{about[1]}; with views={len(seen)} in the row it would be {about[0]}"
+    console.info(f"{phase.name}: {words}")
+
+
+def seconds_of(work):
+    """Return how long a function takes."""
+    clock = console.Stopwatch()
+    work()
+    return clock.seconds
 
 
 def save_first_look(recipe, photos, seed, folder):
@@ -120,22 +171,12 @@ def hold_out(photos, share, seed):
 
 def describe(recipe, phase):
     """Say in words what the epochs of a phase see of a photo."""
-    count = view_count(recipe)
+    count = views.view_count(recipe)
     if count == 0 or not phase.augment:
         return "the frozen part sees each photo once, not augmented"
     if count is None:
         return "every photo is augmented afresh in every epoch"
     return f"the frozen part sees {count} augmented views of each photo, once"
-
-
-def stores_views(recipe, phase):
-    """Tell whether a phase learns from stored outputs of its frozen part."""
-    return not phase.augment or view_count(recipe) is not None
-
-
-def view_count(recipe):
-    """Return how many views of a photo are stored on this machine, None for fresh ones."""
-    return views.choose(recipe.views, bool(tf.config.list_physical_devices("GPU")))
 
 
 def batches_in(photos, recipe):
@@ -148,7 +189,7 @@ def seen_in_an_epoch(phase, photos, recipe):
     return phase.steps_per_epoch * recipe.batch_size if phase.steps_per_epoch else len(photos)
 
 
-def fresh_source(classifier, recipe, number, splits, seed, cache):
+def fresh_source(classifier, recipe, number, splits, seed, folder):
     """Return (learner, training, validation) with photos through the whole network.
 
     training and validation are functions that return an iterator of (inputs, labels): the first
@@ -166,16 +207,16 @@ def fresh_source(classifier, recipe, number, splits, seed, cache):
     )
 
 
-def stored_source(classifier, recipe, number, splits, seed, cache):
+def stored_source(classifier, recipe, number, splits, seed, folder):
     """Return (learner, training, validation), as fresh_source, from stored views."""
     phase = recipe.phases[number]
     training, validation = splits
-    # Each phase has views of its own: those that the phase before learned from are known by
-    # heart, and learning goes on better from others.
-    seeds = (seed, number)
-    versions = (view_count(recipe) or 0) if phase.augment else 0
-    stored = open_views(classifier, recipe, phase, training, versions, seeds, cache, "training")
-    plain = open_views(classifier, recipe, phase, validation, 0, seeds, cache, "validation")
+
+    def stored(split, photos, seen):
+        return views.open_views(classifier, recipe, number, split, photos, seen, seed, folder)
+
+    maps = stored("training", training, views.views_of(recipe, number))
+    plain = stored("validation", validation, views.PLAIN)
     _, learner = networks.split_at(classifier, phase.unfreeze_after)
     count = seen_in_an_epoch(phase, training, recipe)
     # The warm-up loses nothing from seeing the same views again; a phase that opens the
@@ -183,7 +224,7 @@ def stored_source(classifier, recipe, number, splits, seed, cache):
     shift = phase.augment and phase.unfreeze_after is not None
     return (
         learner,
-        lambda: views.stored_batches(recipe, training, stored, seeds, count, shift),
+        lambda: views.stored_batches(recipe, training, maps, (seed, number), count, shift),
         lambda: views.plain_stored_batches(recipe, validation, plain),
     )
 
@@ -227,18 +268,6 @@ def reading_errors_explained():
         if not raised:
             raise
         raise raised[0] from failure
-
-
-def open_views(classifier, recipe, phase, photos, versions, seeds, cache, split):
-    """Return the stored views of a split, computed now unless they lie in the cache."""
-    frozen, _ = networks.split_at(classifier, phase.unfreeze_after)
-    made_from = (
-        *(photos.stamp, networks.weights_digest(frozen), recipe.augmentation, versions, seeds),
-        *(recipe.image_size, recipe.preprocessing, keras.config.dtype_policy().name),
-    )
-    path = views.cache_path(cache, phase, split, *made_from)
-    views.drop_stale(path)
-    return views.store(path, classifier, phase, recipe, photos, versions, seeds)
 
 
 def say_weights(recipe, photos):

@@ -6,23 +6,20 @@ part once, the results stay on disk, and every epoch takes one of them.
 """
 
 import itertools
-import math
-import os
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
 
-import ml_dtypes
+import keras
 import numpy as np
+import tensorflow as tf
 
-from pyimagesearch import console, features, files, images, networks
-from pyimagesearch.console import UserError
+from pyimagesearch import cache, console, files, images, networks
+from pyimagesearch.recipe import BACKBONES
 
 # On a CPU, where the recipe says "auto".
 DEFAULT_VIEWS = 5
 # A stored map is moved by up to a fourteenth of its side each time it is seen again: one of
 # block4_pool's 14 cells at 224 x 224 pixels, where a cell is 16 pixels of the photo.
 CELLS_A_STEP = 14
+PLAIN = ("plain",)  # instead of numbers of views: the photos as they are
 
 
 def choose(views, on_gpu):
@@ -30,18 +27,6 @@ def choose(views, on_gpu):
     if views == "auto":
         return None if on_gpu else DEFAULT_VIEWS
     return views
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Outputs of the frozen part on disk."""
-
-    maps: np.memmap  # (views, photos, *cut) uint16: the bits of bfloat16 numbers
-
-    def read(self, views, positions):
-        """Return (n, *cut) float32: view views[i] of photo positions[i]."""
-        bits = np.stack([self.maps[v, p] for v, p in zip(views, positions, strict=True)])
-        return bits.view(ml_dtypes.bfloat16).astype(np.float32)
 
 
 def augmenter(recipe, seed, photos):
@@ -56,73 +41,6 @@ def augmenter(recipe, seed, photos):
         return images.warp(photo, images.draw(recipe.augmentation, recipe.image_size, rng))
 
     return augment
-
-
-def store(path, classifier, phase, recipe, photos, views, seed):
-    """Compute `views` versions of each photo up to the phase's cut, or find them on disk.
-
-    Args:
-        path: the .npy file; its name must say what it was made from, for a file that is there
-            is taken as it is.
-        classifier: the whole network.
-        photos: images.Photos.
-        views: versions of each photo; 0 stores the plain photo.
-        seed: a tuple of ints.
-
-    Raises:
-        UserError: the disk has no room for it.
-    """
-    if not path.is_file():
-        frozen, _ = networks.split_at(classifier, phase.unfreeze_after)
-        versions = max(views, 1)
-        shape = (versions, len(photos), *frozen.output.shape[1:])
-        refuse_if_too_large(path, shape)
-        augment = augmenter(recipe, seed, len(photos)) if views else None
-        with files.whole(path) as partial:
-            maps = np.lib.format.open_memmap(partial, "w+", dtype=np.uint16, shape=shape)
-            reserve(partial)
-            fill(maps.reshape(-1, *shape[2:]), frozen, recipe, photos.paths * versions, augment)
-            maps.flush()
-            del maps
-    return Stored(np.load(path, mmap_mode="r"))
-
-
-def reserve(path):
-    """Take the disk space of a sparse file now, so that a full disk is an error and no crash.
-
-    Raises:
-        OSError: there is no room.
-    """
-    if hasattr(os, "posix_fallocate"):
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
-
-
-def fill(rows, frozen, recipe, paths, augment):
-    """Write what the frozen part says about each path into (n, *cut) uint16 rows."""
-    run = networks.forward(frozen)
-    outputs = features.frozen_outputs(run, paths, recipe.image_size, recipe.batch_size, augment)
-    start = 0
-    with console.progress("what the frozen part says", len(paths)) as done:
-        for batch in outputs:
-            rows[start : start + len(batch)] = batch.astype(ml_dtypes.bfloat16).view(np.uint16)
-            start += len(batch)
-            done(len(batch))
-
-
-def refuse_if_too_large(path, shape):
-    """Say what the stored views need, and stop before they fill the disk."""
-    needed = math.prod(shape) * 2
-    path.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(path.parent).free
-    if needed > free * 0.95:
-        raise UserError(
-            f"the stored views need {needed / 1e9:.1f} GB in {path.parent}, where "
-            f"{free / 1e9:.1f} GB are free. Free some, or set the recipe's views to a smaller "
-            f"number (now {shape[0]}) or to None"
-        )
-    views = "1 view" if shape[0] == 1 else f"{shape[0]} views"
-    console.info(f"{path.stem}: {views} of {shape[1]:,} photos, {needed / 1e6:,.0f} MB on disk")
 
 
 def epoch_order(seed, epoch, photos, count):
@@ -159,8 +77,7 @@ def stored_batches(recipe, photos, stored, seed, count, shift):
 
     With `shift` each map is moved at random, as `shifted` does, by up to 1/14 of its side.
     """
-    views = len(stored.maps)
-    cells = stored.maps.shape[2] // CELLS_A_STEP if shift else 0
+    views = len(stored.paths)
     first = np.random.default_rng(seed).integers(views, size=len(photos))
     for epoch in itertools.count():
         order = epoch_order(seed, epoch, len(photos), count)
@@ -168,7 +85,7 @@ def stored_batches(recipe, photos, stored, seed, count, shift):
         for start in range(0, count, recipe.batch_size):
             positions = order[start : start + recipe.batch_size]
             maps = stored.read((first[positions] + epoch) % views, positions)
-            yield shifted(maps, cells, rng) if cells else maps, photos.labels[positions]
+            yield shifted(maps, rng) if shift else maps, photos.labels[positions]
 
 
 def plain_fresh_batches(recipe, photos):
@@ -186,27 +103,140 @@ def plain_stored_batches(recipe, photos, stored):
         yield stored.read(np.zeros_like(positions), positions), photos.labels[positions]
 
 
-def shifted(maps, cells, rng):
-    """Return (n, height, width, channels) maps, each moved by -cells..cells each way at random.
+def shifted(maps, rng):
+    """Return (n, height, width, channels) maps, each moved at random by up to 1/14 of its side.
 
     The edge is repeated into the gap. A map never seen in quite the same place is not learned
     by heart.
     """
     height, width = maps.shape[1:3]
+    cells = height // CELLS_A_STEP
     padded = np.pad(maps, ((0, 0), (cells, cells), (cells, cells), (0, 0)), mode="edge")
     corners = rng.integers(0, 2 * cells + 1, size=(len(maps), 2))
     windows = zip(padded, corners, strict=True)
     return np.stack([each[y : y + height, x : x + width] for each, (y, x) in windows])
 
 
-def cache_path(folder, phase, split, *parts):
-    """Return where the views of a phase lie: the name says what they were made from."""
-    return Path(folder) / f"{phase.name}_{split}_{files.digest(phase.unfreeze_after, *parts)}.npy"
+def stores_views(recipe, phase):
+    """Tell whether a phase learns from stored outputs of its frozen part."""
+    return not phase.augment or view_count(recipe) is not None
 
 
-def drop_stale(path):
-    """Delete the stored views of the same phase and split that were made from something else."""
-    stem = path.stem.rsplit("_", 1)[0]
-    for other in path.parent.glob(f"{stem}_????????????????.npy"):
-        if other != path:
-            other.unlink()
+def view_count(recipe):
+    """Return how many views of a photo are stored on this machine, None for fresh ones."""
+    return choose(recipe.views, bool(tf.config.list_physical_devices("GPU")))
+
+
+def views_of(recipe, number):
+    """Return the numbers of the stored views that a phase learns from, or PLAIN.
+
+    Each phase has views of its own: those that the phase before learned from are known by heart,
+    and learning goes on better from others.
+    """
+    count = view_count(recipe)
+    if not count or not recipe.phases[number].augment:
+        return PLAIN
+    return tuple(range(number * count, (number + 1) * count))
+
+
+def open_views(classifier, recipe, number, split, photos, seen, seed, folder):
+    """Return the stored views of a split at a phase's cut, computing those that are not on disk.
+
+    Where a later phase wants the same views at an earlier cut, they are stored there first and
+    the layers in between go on from there: no view passes a frozen layer twice.
+
+    Args:
+        classifier: the whole network.
+        recipe: its row.
+        number: of the phase.
+        split: "training" or "validation".
+        photos: images.Photos.
+        seen: numbers of views, or PLAIN.
+        seed: an int.
+        folder: for the files.
+    """
+    cut = recipe.phases[number].unfreeze_after
+    frozen, _ = networks.split_at(classifier, cut)
+    paths = view_paths(frozen, recipe, number, split, photos, seen, seed, folder)
+    first = first_to_store(recipe, number, split, seen)
+    waiting = console.Waiting()
+    if first == number or all(path.is_file() for path in paths):
+        outputs = from_photos(frozen, recipe, photos, seen, seed, waiting)
+    else:
+        stored = open_views(classifier, recipe, first, split, photos, seen, seed, folder)
+        between = networks.between(classifier, recipe.phases[first].unfreeze_after, cut)
+        outputs = from_stored(between, recipe, len(photos), stored)
+    shape = (len(photos), *frozen.output.shape[1:])
+    maps = cache.open_stored(paths, shape, recipe.batch_size, outputs)
+    if waiting.seconds:
+        console.info(f"the network waited for photos {waiting.share:.1%} of the time")
+    return maps
+
+
+def from_photos(frozen, recipe, photos, seen, seed, waiting):
+    """Return a function (view, start) -> what the frozen part says of that view, from `start`.
+
+    `waiting` counts how long it waits for photos.
+    """
+    run = networks.forward(frozen)
+
+    def outputs(view, start):
+        paths, augment = photos.paths[start:], None
+        if seen != PLAIN:
+            change = augmenter(recipe, (seed, seen[view]), len(photos))
+
+            def augment(position, photo):
+                return change(start + position, photo)
+
+        pixels = images.batches(paths, recipe.image_size, recipe.batch_size, augment)
+        return map(run, waiting.over(pixels))
+
+    return outputs
+
+
+def from_stored(between, recipe, photos, stored):
+    """Return the same function for layers that go on from what is stored of the same views."""
+    run = networks.forward(between)
+
+    def outputs(view, start):
+        for first in range(start, photos, recipe.batch_size):
+            positions = range(first, min(first + recipe.batch_size, photos))
+            yield run(stored.read([view] * len(positions), positions))
+
+    return outputs
+
+
+def view_paths(frozen, recipe, number, split, photos, seen, seed, folder):
+    """Return where stored views lie, a file a view; those made from something else are deleted.
+
+    A name says what its file was made from: photos, weights, size, precision, augmentation, seed.
+    """
+    made_from = (
+        *(photos.stamp, networks.weights_digest(frozen), recipe.image_size),
+        *(recipe.preprocessing, keras.config.dtype_policy().name),
+        *(() if seen == PLAIN else (recipe.augmentation, seed)),
+    )
+    cut = recipe.phases[number].unfreeze_after or "backbone"
+    stem = f"{split}_{cut}_{'plain' if seen == PLAIN else 'view'}_"
+    name = f"{stem}{files.digest(*made_from)}"
+    cache.drop_stale(folder, stem, name)
+    return [folder / f"{name}_{view}.npy" for view in seen]
+
+
+def first_to_store(recipe, number, split, seen):
+    """Return the phase, this or a later one, that wants the same views at the earliest cut.
+
+    A phase that holds photos out has other photos.
+    """
+    cuts = [*BACKBONES[recipe.backbone]["segments"], None]
+    places = {number: cuts.index(recipe.phases[number].unfreeze_after)}
+    for later in range(number + 1, len(recipe.phases)):
+        phase = recipe.phases[later]
+        shares = split == "validation" or set(seen) <= set(views_of(recipe, later))
+        if (
+            shares
+            and stores_views(recipe, phase)
+            and not (phase.held_out or recipe.phases[number].held_out)
+        ):
+            places[later] = cuts.index(phase.unfreeze_after)
+    return min(places, key=places.get)

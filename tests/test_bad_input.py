@@ -22,7 +22,7 @@ from conftest import (
 )
 from sklearn.linear_model import LogisticRegression
 
-from pyimagesearch import artifacts, config, features, files, images, networks, views
+from pyimagesearch import artifacts, cache, config, features, files, images, networks
 from pyimagesearch.recipe import Head, Phase
 
 NOBODY = 65534  # the user id that Linux gives to a user without rights
@@ -226,7 +226,7 @@ def test_full_disk_while_extracting_is_one_error(built, refused, full_disk, size
 
 @pytest.mark.parametrize(
     ("size", "writer"),
-    [("8k", (np.lib.format, "open_memmap")), ("1m", (keras.Model, "save"))],
+    [("8k", (cache.os, "fsync")), ("1m", (keras.Model, "save"))],
     ids=["pictures or views", "network"],
 )
 def test_full_disk_while_fine_tuning_is_one_error(built, tiny, script, full_disk, size, writer):
@@ -244,8 +244,8 @@ def test_a_disk_that_fills_while_views_are_stored_is_one_error_and_no_crash(
 ):
     tiny(phases=ONE_PHASE)
     # Someone else takes the room between the look at it and the writing.
-    monkeypatch.setattr(views, "refuse_if_too_large", lambda *_: None)
-    full_disk("output/tiny/cache", "8k", (views, "reserve"))
+    monkeypatch.setattr(cache, "refuse_if_too_large", lambda *_: None)
+    full_disk("output/tiny/cache", "8k", (cache.os, "fsync"))
     status, _, said = script("train")
     assert status == 2
     assert_one_error(said, *FULL)

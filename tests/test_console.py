@@ -142,3 +142,16 @@ def test_no_bar_is_drawn_into_a_log_file(capsys):
     with console.progress("counting", 3) as done:
         done()
     assert capsys.readouterr().err == ""
+
+
+def test_waiting_counts_what_comes_late_and_nothing_else():
+    def late():
+        for each in range(3):
+            time.sleep(0.05)
+            yield each
+
+    waiting = console.Waiting()
+    for _ in waiting.over(late()):
+        time.sleep(0.05)
+    assert 0.15 <= waiting.seconds < 0.25
+    assert 0.3 < waiting.share < 0.7

@@ -1,3 +1,6 @@
+import re
+
+import keras
 import numpy as np
 import pytest
 from conftest import tiny_recipe
@@ -78,6 +81,40 @@ def test_balanced_class_weights_are_scikit_learns():
         2: 0.707,
     }
     assert training.weigh_classes(tiny_recipe(), labels) is None
+
+
+@pytest.mark.parametrize(
+    ("views", "words"),
+    [
+        (2, r"warmup: about .* s; augmented afresh in every epoch it would be about .* s"),
+        (None, r"warmup: about .* s; with views=5 in the row it would be about .* s"),
+    ],
+)
+def test_minutes_of_both_ways_are_said_before_a_phase_begins(built, tmp_path, capsys, views, words):
+    fit(tiny_recipe(views=views), tmp_path)
+    said = capsys.readouterr().err
+    assert re.search(words, said)
+    assert said.index("about") < said.index("warmup 1/2")
+
+
+def test_estimates_follow_what_a_batch_takes(built, tmp_path, capsys, monkeypatch):
+    """21 photos in 6 steps of 4, 12 to validate in 3: a second a photo, a third a step."""
+    recipe = tiny_recipe(views=2, phases=(Phase("warmup", epochs=10),))
+    seconds = iter([4, 0.3])
+    monkeypatch.setattr(training, "seconds_of", lambda work: next(seconds))
+    fit(recipe, tmp_path)
+    # Learning: 10 epochs of 6 + 3 / 3 steps, 21 s. Stored: 2 x 21 + 12 photos. Fresh: 10 x 33.
+    assert "about 1 min 15 s; augmented afresh in every epoch it would be about 5 min 51 s" in (
+        capsys.readouterr().err
+    )
+
+
+def test_views_on_disk_cost_no_time_in_the_estimate(built, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "seconds_of", lambda work: 4)
+    for seconds in ("5 min 34 s", "4 min 52 s"):
+        keras.utils.set_random_seed(1)  # the same weights
+        fit(tiny_recipe(views=2, phases=(Phase("warmup", epochs=10),)), tmp_path)
+        assert f"about {seconds}; augmented" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

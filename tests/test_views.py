@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -6,8 +7,7 @@ import numpy as np
 import pytest
 from conftest import make_flat_download, tiny_recipe
 
-from pyimagesearch import config, datasets, images, networks, training, views
-from pyimagesearch.console import UserError
+from pyimagesearch import cache, config, datasets, images, networks, views
 from pyimagesearch.recipe import Augmentation, Phase
 
 SPLITS = (config.TRAIN, config.VAL, config.TEST)
@@ -32,10 +32,12 @@ def one_epoch(batches, count):
     return taken
 
 
-def random_store(path, count, shape=(2, 2, 3), versions=3):
+def random_store(count, shape=(2, 2, 3), versions=3):
     numbers = np.random.default_rng(0).normal(size=(versions, count, *shape))
-    np.save(path, numbers.astype(ml_dtypes.bfloat16).view(np.uint16))
-    return views.Stored(np.load(path, mmap_mode="r"))
+    paths = [Path(f"{view}.npy").absolute() for view in range(versions)]
+    for path, each in zip(paths, numbers, strict=True):
+        np.save(path, each.astype(ml_dtypes.bfloat16).view(np.uint16))
+    return cache.Stored(tuple(paths))
 
 
 def test_epoch_without_steps_shows_every_photo_once():
@@ -94,25 +96,56 @@ def test_validation_photos_come_once_in_order_and_never_augmented(photos):
     assert [len(labels) for _, labels in batches] == [4, 4, 4, 4, 4, 1]
 
 
+def open_training_views(classifier, recipe, number, photos, folder, seed=7):
+    seen = views.views_of(recipe, number)
+    return views.open_views(classifier, recipe, number, "training", photos, seen, seed, folder)
+
+
 def test_stored_views_are_what_the_frozen_part_says_of_each_augmented_photo(photos, tmp_path):
     recipe = tiny_recipe()
     classifier = networks.build(recipe, None)
-    phase = recipe.phases[1]
-    stored = views.store(tmp_path / "v.npy", classifier, phase, recipe, photos, 2, (7, 1))
-    frozen, _ = networks.split_at(classifier, phase.unfreeze_after)
-    augment = views.augmenter(recipe, (7, 1), len(photos))
-    assert stored.maps.shape == (2, len(photos), 2, 2, 512)
+    stored = open_training_views(classifier, recipe, 1, photos, tmp_path)
+    frozen, _ = networks.split_at(classifier, "block4_pool")
+    assert len(stored.paths) == 2
     for view, position in ((0, 0), (1, 5), (1, 20)):
-        photo = images.load(photos.paths[position], 32)
-        changed = augment(view * len(photos) + position, photo)
+        # Phase 1 has its own two views, 2 and 3.
+        augment = views.augmenter(recipe, (7, 2 + view), len(photos))
+        changed = augment(position, images.load(photos.paths[position], 32))
         expected = networks.forward(frozen)(changed[None])
         seen = stored.read([view], [position])
         # Eight bits of a bfloat16's number are kept: within 2**-8 of it.
         np.testing.assert_allclose(seen, expected, rtol=2**-8, atol=1e-5)
 
 
-def test_stored_batches_draw_every_view_of_a_photo_before_one_comes_again(photos, tmp_path):
-    stored = random_store(tmp_path / "v.npy", len(photos))
+def test_no_photo_passes_a_frozen_layer_twice(photos, tmp_path, monkeypatch):
+    """Both phases validate on the same photos: the first goes on from the second's outputs."""
+    recipe = tiny_recipe()
+    classifier = networks.build(recipe, None)
+    read = []
+    real = images.load
+    monkeypatch.setattr(images, "load", lambda path, size: read.append(path) or real(path, size))
+    first, second = (
+        views.open_views(classifier, recipe, n, "validation", photos, views.PLAIN, 7, tmp_path)
+        for n in (0, 1)
+    )
+    assert sorted(read) == sorted(photos.paths)
+    expected = networks.forward(networks.split_at(classifier, None)[0])
+    pixels = np.stack([images.load(path, 32) for path in photos.paths])
+    everything = range(len(photos))
+    seen = first.read([0] * len(photos), everything)
+    np.testing.assert_allclose(seen, expected(pixels), rtol=0.05, atol=1e-3)
+    assert second.read([0], [0]).shape == (1, 2, 2, 512)
+
+
+def test_a_phase_that_holds_photos_out_shares_nothing():
+    phases = tuple(replace(phase, held_out=0.2) for phase in tiny_recipe().phases[:1])
+    recipe = tiny_recipe(phases=(*phases, tiny_recipe().phases[1]))
+    assert views.first_to_store(recipe, 0, "validation", views.PLAIN) == 0
+    assert views.first_to_store(tiny_recipe(), 0, "validation", views.PLAIN) == 1
+
+
+def test_stored_batches_draw_every_view_of_a_photo_before_one_comes_again(photos):
+    stored = random_store(len(photos))
     source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos), False)
     seen = [
         {bytes(each) for batch, _ in one_epoch(source, len(photos)) for each in batch}
@@ -122,30 +155,30 @@ def test_stored_batches_draw_every_view_of_a_photo_before_one_comes_again(photos
     assert len(set.union(*seen)) == 3 * len(photos)
 
 
-def test_stored_validation_comes_once_in_order(photos, tmp_path):
-    stored = random_store(tmp_path / "v.npy", len(photos), versions=1)
+def test_stored_validation_comes_once_in_order(photos):
+    stored = random_store(len(photos), versions=1)
     batches = list(views.plain_stored_batches(tiny_recipe(), photos, stored))
     everything = np.concatenate([batch for batch, _ in batches])
-    expected = np.asarray(stored.maps[0]).view(ml_dtypes.bfloat16).astype(np.float32)
+    expected = stored.read([0] * len(photos), range(len(photos)))
     np.testing.assert_array_equal(everything, expected)
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), photos.labels)
 
 
 def test_shifted_moves_a_map_by_whole_cells_and_repeats_its_edge():
-    maps = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    maps = np.arange(14 * 14, dtype=np.float32).reshape(1, 14, 14, 1)
     shapes = set()
     for seed in range(200):
-        moved = views.shifted(maps, 1, np.random.default_rng(seed))
+        moved = views.shifted(maps, np.random.default_rng(seed))
         assert moved.shape == maps.shape
         shapes.add(moved.tobytes())
     assert len(shapes) == 9
-    left = np.concatenate([maps[:, :, :1], maps[:, :, :3]], axis=2)
+    left = np.concatenate([maps[:, :, :1], maps[:, :, :13]], axis=2)
     assert left.tobytes() in shapes
     assert maps.tobytes() in shapes
 
 
-def test_small_maps_are_not_shifted(photos, tmp_path):
-    stored = random_store(tmp_path / "v.npy", len(photos), shape=(4, 4, 1), versions=1)
+def test_small_maps_are_not_shifted(photos):
+    stored = random_store(len(photos), shape=(4, 4, 1), versions=1)
     source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos), True)
     known = {bytes(each) for each in stored.read([0] * len(photos), range(len(photos)))}
     assert {bytes(each) for batch, _ in one_epoch(source, len(photos)) for each in batch} == known
@@ -158,44 +191,29 @@ def test_auto_views_are_fresh_on_a_gpu_and_stored_on_a_cpu():
     assert views.choose(None, on_gpu=False) is None
 
 
-def test_views_that_do_not_fit_on_the_disk_are_refused_before_they_are_made(tmp_path):
-    with pytest.raises(UserError, match=r"need .* GB .* set the recipe's views"):
-        views.refuse_if_too_large(tmp_path / "v.npy", (1000, 10**6, 14, 14, 512))
-
-
 def test_stored_views_are_made_again_when_what_they_depend_on_changes(photos, tmp_path):
     classifier = networks.build(tiny_recipe(), None)
 
-    def files(recipe, versions=1, seeds=(1, 0), phase=None):
-        phase = phase or recipe.phases[1]
-        training.open_views(
-            classifier, recipe, phase, photos, versions, seeds, tmp_path, "training"
-        )
-        return {path.name for path in Path(tmp_path).glob("unfrozen_*.npy")}
+    def files(recipe, seed=1):
+        open_training_views(classifier, recipe, 1, photos, tmp_path, seed)
+        cut = recipe.phases[1].unfreeze_after
+        return {path.name for path in tmp_path.glob(f"training_{cut}_*.npy")}
 
     recipe = tiny_recipe()
     first = files(recipe)
     assert files(recipe) == first
     for changed in (
         files(tiny_recipe(augmentation=Augmentation(rotation_degrees=5))),
-        files(recipe, versions=2),
-        files(recipe, seeds=(2, 0)),
-        files(recipe, phase=Phase("unfrozen", unfreeze_after="block3_pool")),
+        files(recipe, seed=2),
+        files(tiny_recipe(preprocessing="rescale")),
     ):
-        assert len(changed) == 1
-        assert changed != first
+        assert len(changed) == 2
+        assert not changed & first
     kernel = classifier.get_layer("block1_conv1").kernel
     kernel.assign(kernel * 1.5)
-    assert files(recipe) != first
-
-
-def test_an_interrupted_store_leaves_nothing_behind(photos, tmp_path, monkeypatch):
-    recipe = tiny_recipe()
-    classifier = networks.build(recipe, None)
-    monkeypatch.setattr(views, "fill", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        views.store(tmp_path / "v.npy", classifier, recipe.phases[1], recipe, photos, 1, (1,))
-    assert not list(tmp_path.iterdir())
+    assert not files(recipe) & first
+    deeper = (recipe.phases[0], Phase("unfrozen", unfreeze_after="block3_pool"))
+    assert not files(tiny_recipe(phases=deeper)) & first
 
 
 def test_augmenter_gives_the_same_picture_for_the_same_position():

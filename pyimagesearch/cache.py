@@ -1,0 +1,130 @@
+"""Outputs of the frozen part on disk: computed once, whole or to be gone on with, read by map."""
+
+import functools
+import glob
+import io
+import math
+import os
+import shutil
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from pyimagesearch import console
+from pyimagesearch.console import UserError
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Outputs of the frozen part on disk: a file a view, (photos, *cut) bits of bfloat16."""
+
+    paths: tuple
+
+    def read(self, views, positions):
+        """Return (n, *cut) float32: view views[i] of photo positions[i].
+
+        The files are mapped anew each time: what stays mapped counts as this process's memory.
+        """
+        maps = {view: np.load(self.paths[view], mmap_mode="r") for view in set(views)}
+        bits = np.stack([maps[v][p] for v, p in zip(views, positions, strict=True)])
+        return bits.view(ml_dtypes.bfloat16).astype(np.float32)
+
+
+def open_stored(paths, shape, batch_size, outputs):
+    """Return the stored views that lie at `paths`, after computing those that do not.
+
+    Args:
+        paths: of the .npy files, one a view; a name says what the file was made from, for one
+            that is there is taken as it is.
+        shape: (photos, *cut), of each.
+        batch_size: rows that `outputs` yields at a time.
+        outputs: a function (view, start) -> an iterator over (batch, *cut) arrays from row
+            `start` on. Views count as `paths` do.
+
+    Raises:
+        UserError: the disk has no room for them.
+    """
+    missing = {view: path for view, path in enumerate(paths) if not path.is_file()}
+    if missing:
+        refuse_if_too_large(list(missing.values()), shape)
+        with console.progress("what the frozen part says", len(missing) * shape[0]) as done:
+            for view, path in missing.items():
+                store(path, shape, batch_size, functools.partial(outputs, view), done)
+    return Stored(tuple(paths))
+
+
+def store(path, shape, batch_size, outputs, done):
+    """Write the rows of one view; an interrupted one goes on where it stopped.
+
+    Args:
+        path, shape, batch_size: as open_stored has them.
+        outputs: a function start -> an iterator over (batch, *cut) arrays from row `start` on.
+        done: called with the number of rows after each batch.
+    """
+    partial = partial_of(path)
+    with open(partial, "a+b") as file:
+        start = resume(file, shape, batch_size)
+        done(start)
+        for batch in outputs(start):
+            file.write(batch.astype(ml_dtypes.bfloat16).tobytes())
+            file.flush()
+            # What is counted as done after a power cut has to be on the disk.
+            os.fsync(file.fileno())
+            done(len(batch))
+    os.replace(partial, path)
+
+
+def partial_of(path):
+    """Return where a view grows until it is whole."""
+    return path.with_suffix(".partial")
+
+
+def resume(file, shape, batch_size):
+    """Set a growing file to the end of its last whole batch; return how many rows it has.
+
+    An empty or strange one begins anew.
+    """
+    header = io.BytesIO()
+    form = {"descr": "<u2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, form)
+    header = header.getvalue()
+    file.seek(0)
+    rows = 0
+    if file.read(len(header)) == header:
+        rows = (file.seek(0, os.SEEK_END) - len(header)) // row_bytes(shape)
+        rows -= rows % batch_size if rows < shape[0] else rows - shape[0]
+        file.truncate(len(header) + rows * row_bytes(shape))
+    else:
+        file.truncate(0)
+        file.write(header)
+    return rows
+
+
+def row_bytes(shape):
+    """Return the bytes of one row of a (rows, *cut) array of 16-bit numbers."""
+    return math.prod(shape[1:]) * 2
+
+
+def refuse_if_too_large(paths, shape):
+    """Say what the stored views at `paths` need, and stop before they fill the disk."""
+    folder = paths[0].parent
+    folder.mkdir(parents=True, exist_ok=True)
+    started = sum(p.stat().st_size for p in map(partial_of, paths) if p.is_file())
+    needed = len(paths) * shape[0] * row_bytes(shape) - started
+    free = shutil.disk_usage(folder).free
+    if needed > free * 0.95:
+        raise UserError(
+            f"the stored views need {needed / 1e9:.1f} GB more in {folder}, where "
+            f"{free / 1e9:.1f} GB are free. Free some, or set the recipe's views to a smaller "
+            f"number or to None"
+        )
+    each = "1 view" if len(paths) == 1 else f"{len(paths)} views"
+    console.info(f"storing {each} of {shape[0]:,} photos: {needed / 1e6:,.0f} MB in {folder}")
+
+
+def drop_stale(folder, stem, name):
+    """Delete stored views whose names begin with `stem` but not with `name`."""
+    for other in folder.glob(f"{glob.escape(stem)}*"):
+        if not other.name.startswith(name):
+            other.unlink()
