@@ -1,6 +1,7 @@
 # make setup   a .venv with everything in it      make demo   the whole road, on real photos
 # make test    the tests                          make lint   ruff
-.PHONY: setup demo test lint
+# make bench   the race against a plain port of the tutorials: an hour
+.PHONY: setup demo test lint bench
 
 BIN := .venv/bin
 
@@ -30,3 +31,9 @@ test: setup
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: setup
+	@$(BIN)/python tools/get_weights.py
+	@$(BIN)/python tools/get_sample.py
+	@$(BIN)/python build_dataset.py --recipe sample
+	@$(BIN)/python benchmarks/race.py

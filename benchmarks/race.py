@@ -1,0 +1,334 @@
+"""The original tutorials, made to run, against this project: the same photos, the same weights.
+
+    make bench
+    python benchmarks/race.py --only extract csv
+    python benchmarks/race.py --only large --large DATASET
+
+Both run in turn, each as a process of its own; the table gives medians. The figures stay in
+benchmarks/results.json, so that one can be measured again alone. DATASET is another folder of
+<split>/<class>/ photos, larger than the sample: what it takes is only measured where it is given.
+"""
+
+import argparse
+import itertools
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pyimagesearch import config, console, files  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results.json"
+WEIGHTS = ROOT / "weights" / "vgg16.weights.h5"
+SPLITS = (config.TRAIN, config.VAL, config.TEST)
+FOOD11 = (9866, 3430, 3347)  # photos a split
+EPOCHS = (50, 20)  # of Food-11's two phases
+BATCH = 32
+ROWS = 3000  # of Food-5K's training.csv
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=FIGURES, default=None, metavar="FIGURE")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large", type=Path, metavar="DATASET")
+    arguments = parser.parse_args()
+    dataset = ROOT / config.DATASET_DIR / "sample"
+    work = ROOT / config.OUTPUT_DIR / "race"
+    work.mkdir(parents=True, exist_ok=True)
+    for name in arguments.only or FIGURES:
+        if name == "large" and arguments.large is None:
+            continue
+        console.info(f"measuring: {name}")
+        rows = FIGURES[name](Race(dataset, work, arguments.rounds, arguments.large))
+        results = files.read_json(RESULTS) or {"figures": {}}
+        results["figures"] |= {row.pop("figure"): row for row in rows}
+        results["machine"] = machine()
+        files.write_json(RESULTS, results)
+    console.show(table(files.read_json(RESULTS)["figures"]))
+
+
+@dataclass(frozen=True)
+class Race:
+    """Where a race takes place, and how its two sides are run."""
+
+    dataset: Path
+    work: Path  # for what both write
+    rounds: int
+    large: Path | None
+
+    def plain(self, what, *options, dataset=None):
+        """Run the plain port; return (seconds, peak bytes, what it wrote)."""
+        out = self.work / "plain"
+        script = "benchmarks/plain_port.py"
+        used = run(script, what, dataset or self.dataset, WEIGHTS, out, *options)
+        return *used, files.read_json(out / f"plain_{what}.json")
+
+    def ours(self, what, *options, dataset=None, out="ours"):
+        """Run this project; return (seconds, peak bytes, what it wrote)."""
+        folder = self.work / out
+        used = run("benchmarks/ours.py", what, dataset or self.dataset, folder, *options)
+        return *used, files.read_json(folder / f"ours_{what}.json")
+
+
+def run(script, *arguments):
+    """Run a script as a process; return (its seconds, its largest memory in bytes)."""
+    arguments = [str(each) for each in (ROOT / script, *arguments)]
+    log = ROOT / config.OUTPUT_DIR / "race" / "log.txt"
+    clock = console.Stopwatch()
+    with open(log, "w") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(arguments)} failed:\n{log.read_text()[-3000:]}")
+    seconds = clock.seconds
+    console.info(f"  {Path(script).stem} {arguments[1]}: {console.duration(seconds)}")
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return seconds, usage.ru_maxrss * unit
+
+
+def extract(race):
+    """Photos -> CSV, the whole process, import of TensorFlow and all."""
+    plain, ours, waited = [], [], []
+    for _ in range(race.rounds):
+        plain.append(race.plain("extract")[0])
+        ours.append(race.ours("extract")[0])
+        made = files.read_json(race.work / "ours" / "sample" / "features" / "made_from.json")
+        waited.append(made["waiting_share"])
+    limit = race.ours("forward")[2]
+    return [
+        compared("photos -> CSV, whole process (s)", plain, ours),
+        alone("share of extraction that the network waits for photos", waited),
+        alone(
+            f"photos/s of the forward pass alone, {limit['precision']}", [limit["photos_a_second"]]
+        ),
+        alone("photos/s of the extraction", [sum(made["photos"].values()) / made["seconds"]]),
+    ]
+
+
+def csv(race):
+    """CSV -> arrays, on as many rows as Food-5K has."""
+    source = race.work / "ours" / "sample" / "features" / "training.csv"
+    if not source.is_file():
+        race.ours("extract")
+    for side in ("plain", "ours"):
+        with open(race.work / side / "training.csv", "w") as file, open(source) as rows:
+            file.writelines(itertools.islice(itertools.cycle(list(rows)), ROWS))
+    plain, ours = [], []
+    for _ in range(race.rounds):
+        _, peak = run("benchmarks/plain_regression.py", race.work / "plain", "--load-only")
+        seconds = files.read_json(race.work / "plain" / "plain_regression.json")["load_seconds"]
+        plain.append((seconds, peak))
+        _, peak, result = race.ours("read")
+        ours.append((result["seconds"], peak))
+    return [
+        compared(
+            f"CSV -> arrays, {ROWS:,} x 25,088 (s)", *([s for s, _ in x] for x in (plain, ours))
+        ),
+        compared("the same, peak memory (GB)", *([p / 1e9 for _, p in x] for x in (plain, ours))),
+    ]
+
+
+def schedule(race):
+    """Food-11's 50 + 20 epochs of 9,866 photos, put together from measured parts."""
+    plain, ours = [], []
+    for _ in range(race.rounds):
+        plain.append(race.plain("steps")[2])
+        shutil.rmtree(race.work / "ours" / "cache", ignore_errors=True)
+        ours.append(race.ours("parts")[2])
+    files.write_json(race.work / "plain_steps.json", plain)
+    rows = [
+        compared(
+            "Food-11's schedule from measured parts (h)",
+            [plain_schedule(each, FOOD11) / 3600 for each in plain],
+            [our_schedule(each, FOOD11) / 3600 for each in ours],
+        )
+    ]
+    for phase in ("warmup", "unfrozen"):
+        rows.append(
+            compared(
+                f"a training step of {phase} (s)",
+                [each[phase]["step"] for each in plain],
+                [each[phase]["step"] for each in ours],
+            )
+        )
+    rows.append(
+        alone("a photo through the frozen part (s)", [each["warmup"]["frozen"] for each in ours])
+    )
+    return rows
+
+
+def batches(photos):
+    """Return how many batches show every photo once."""
+    return -(-photos // BATCH)
+
+
+def plain_schedule(steps, sizes):
+    """Return the seconds of both phases of the plain port, from its measured steps."""
+    training, validation, evaluation = map(batches, sizes)
+    return sum(
+        epochs * (training * steps[phase]["step"] + validation * steps[phase]["validation_step"])
+        + evaluation * steps[phase]["validation_step"]
+        for phase, epochs in zip(("warmup", "unfrozen"), EPOCHS, strict=True)
+    )
+
+
+def our_schedule(parts, sizes):
+    """Return the seconds of both phases of this project, from its measured parts."""
+    training, validation, evaluation = sizes
+    seconds = 0
+    for phase, epochs in zip(("warmup", "unfrozen"), EPOCHS, strict=True):
+        part = parts[phase]
+        seconds += (part["views"] * training + evaluation) * part["frozen"]
+        seconds += epochs * batches(training) * part["step"]
+        seconds += epochs * batches(validation) * part["validation_step"]
+    # Validation photos pass the frozen part once for both phases.
+    return seconds + validation * parts["warmup"]["frozen"]
+
+
+def sample(race):
+    """The same schedule on the sample, from photos to the final report, really run."""
+    options = ("--warmup", EPOCHS[0], "--unfrozen", EPOCHS[1])
+    ours, _, _ = race.ours("fine_tune", *options, out="whole")
+    metrics = files.read_json(race.work / "whole" / "sample" / "fine_tune" / "metrics.json")
+    plain, _, result = race.plain("fine_tune", *options)
+    pairs = [(result[phase]["accuracy"], metrics["phases"][phase]) for phase in metrics["phases"]]
+    return [
+        compared("50 + 20 epochs on the sample, photos -> report (min)", [plain / 60], [ours / 60]),
+        *(
+            compared(f"its accuracy after {phase}", [pair[0]], [pair[1]])
+            for phase, pair in zip(metrics["phases"], pairs, strict=True)
+        ),
+    ]
+
+
+def large(race):
+    """The same schedule on a larger dataset: ours run, the plain port from its measured steps."""
+    steps = files.read_json(race.work / "plain_steps.json")
+    if steps is None:
+        sys.exit("the figure 'large' needs 'schedule' measured before")
+    sizes = [
+        sum(1 for each in (race.large / split).rglob("*") if each.is_file()) for split in SPLITS
+    ]
+    options = ("--warmup", EPOCHS[0], "--unfrozen", EPOCHS[1])
+    ours, peak, _ = race.ours("fine_tune", *options, dataset=race.large, out="large")
+    metrics = files.read_json(race.work / "large" / race.large.name / "fine_tune" / "metrics.json")
+    name = f"50 + 20 epochs on {sizes[0]:,} training photos"
+    plain = statistics.median(plain_schedule(each, sizes) for each in steps)
+    return [
+        compared(f"{name} (min; plain: from its steps)", [plain / 60], [ours / 60]),
+        alone(f"{name}, peak memory (GB)", [peak / 1e9]),
+        *(alone(f"{name}, accuracy after {p}", [a]) for p, a in metrics["phases"].items()),
+    ]
+
+
+def size(race):
+    """Extraction of 1, 2 and 4 times the sample's photos: time and memory."""
+    measured = {}
+    for times in (1, 2, 4):
+        dataset = race.work / f"times{times}"
+        for photo in sorted(race.dataset.rglob("*.jpg")):
+            for copy in range(times):
+                target = dataset / photo.relative_to(race.dataset).with_stem(f"{photo.stem}_{copy}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(photo, target)
+        measured[times] = []
+    for _ in range(race.rounds):
+        for times, each in measured.items():
+            _, peak, _ = race.ours("extract", dataset=race.work / f"times{times}", out="size")
+            folder = race.work / "size" / f"times{times}" / "features"
+            each.append((files.read_json(folder / "made_from.json")["seconds"], peak))
+    rows = []
+    for times in (2, 4):
+        pairs = list(zip(measured[1], measured[times], strict=True))
+        rows.append(
+            alone(
+                f"extraction of {times} x the photos: time over {times} x the time",
+                [several[0] / (times * one[0]) for one, several in pairs],
+            )
+        )
+        rows.append(
+            alone("the same: peak memory over that of 1 x", [b[1] / a[1] for a, b in pairs])
+        )
+    return rows
+
+
+def memory(race):
+    """Peak memory of every step on the sample."""
+    return [
+        alone(f"peak memory of {what} on the sample (GB)", [race.ours(what, *options)[1] / 1e9])
+        for what, options in (
+            ("extract", ()),
+            ("regression", ()),
+            ("fine_tune", ("--warmup", 2, "--unfrozen", 2)),
+            ("predict", ()),
+        )
+    ]
+
+
+FIGURES = {each.__name__: each for each in (extract, csv, schedule, size, memory, sample, large)}
+
+
+def compared(figure, plain, ours):
+    """Return a figure of both sides: medians, and how many times less ours takes, pair by pair."""
+    ratios = [a / b for a, b in zip(plain, ours, strict=True)]
+    return {
+        "figure": figure,
+        "plain": statistics.median(plain),
+        "ours": statistics.median(ours),
+        "ratio": [statistics.median(ratios), min(ratios), max(ratios)],
+        "rounds": len(ratios),
+    }
+
+
+def alone(figure, ours):
+    """Return a figure that only this project has."""
+    return {
+        "figure": figure,
+        "ours": statistics.median(ours),
+        "spread": [min(ours), max(ours)],
+        "rounds": len(ours),
+    }
+
+
+def machine():
+    """Say on what the figures were measured."""
+    from importlib.metadata import version
+
+    from pyimagesearch import networks
+
+    packages = ("tensorflow", "keras", "scikit-learn", "numpy")
+    flags = sorted(networks.processor_flags() & {"amx_bf16", "avx512_bf16"})
+    return {
+        "processor": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "bfloat16": flags,
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+    }
+
+
+def table(figures):
+    """Return the figures as text."""
+    width = max(map(len, figures))
+    lines = [f"{'figure':<{width}}{'plain':>10}{'ours':>10}   ratio: median (min-max), rounds"]
+    for name, row in figures.items():
+        plain = f"{row['plain']:.4g}" if "plain" in row else ""
+        line = f"{name:<{width}}{plain:>10}{row['ours']:>10.4g}"
+        if "ratio" in row:
+            median, low, high = row["ratio"]
+            line += f"   {median:.1f} ({low:.1f}-{high:.1f}), {row['rounds']}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
