@@ -78,3 +78,12 @@ def test_rows_of_other_photos_are_refused(path, labels):
     for wrong in (other, labels[:-1], np.append(labels, 0)):
         with pytest.raises(UserError, match="rows that are not the"):
             features.read_split(path.parent, "training", photos_of(wrong), 5)
+
+
+def test_a_damaged_row_far_down_is_refused(path, labels):
+    text = path.read_text().replace(",", ";", 1)
+    first_bad, in_the_middle = text.encode(), path.read_bytes()[:-40] + b",,\n"
+    for damaged in (first_bad, in_the_middle):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            features.read_split(path.parent, "training", photos_of(labels), 5)
