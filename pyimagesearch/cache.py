@@ -22,13 +22,13 @@ class Stored:
     paths: tuple
 
     def read(self, views, positions):
-        """Return (n, *cut) float32: view views[i] of photo positions[i].
+        """Return (n, *cut) bfloat16: view views[i] of photo positions[i].
 
         The files are mapped anew each time: what stays mapped counts as this process's memory.
         """
         maps = {view: np.load(self.paths[view], mmap_mode="r") for view in set(views)}
         bits = np.stack([maps[v][p] for v, p in zip(views, positions, strict=True)])
-        return bits.view(ml_dtypes.bfloat16).astype(np.float32)
+        return bits.view(ml_dtypes.bfloat16)
 
 
 def open_stored(paths, shape, batch_size, outputs):

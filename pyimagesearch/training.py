@@ -240,9 +240,11 @@ def as_dataset(batches, inputs, cardinality, note):
         cardinality: how many batches a pass has.
         note: wraps the iterator, to remember what it raises.
     """
-    dtype = "uint8" if inputs.dtype == "uint8" else "float32"
+    # Photos come as bytes, stored views as they are stored.
+    dtype = "uint8" if inputs.dtype == "uint8" else "bfloat16"
     signature = (tf.TensorSpec(inputs.shape, dtype), tf.TensorSpec((None,), "int64"))
     dataset = tf.data.Dataset.from_generator(lambda: note(batches()), output_signature=signature)
+    dataset = dataset.map(lambda batch, labels: (tf.cast(batch, inputs.dtype), labels))
     return dataset.apply(tf.data.experimental.assert_cardinality(cardinality)).prefetch(1)
 
 

@@ -73,7 +73,7 @@ def fresh_batches(recipe, photos, augmented, seed, count):
 
 
 def stored_batches(recipe, photos, stored, seed, count, shift):
-    """Yield (float32 maps, labels) without end: each time a photo comes, another of its views.
+    """Yield (bfloat16 maps, labels) without end: each time a photo comes, another of its views.
 
     With `shift` each map is moved at random, as `shifted` does, by up to 1/14 of its side.
     """
@@ -97,7 +97,7 @@ def plain_fresh_batches(recipe, photos):
 
 
 def plain_stored_batches(recipe, photos, stored):
-    """Yield (float32 maps, labels): every photo once, in order, from its first view."""
+    """Yield (bfloat16 maps, labels): every photo once, in order, from its first view."""
     for start in range(0, len(photos), recipe.batch_size):
         positions = np.arange(start, min(start + recipe.batch_size, len(photos)))
         yield stored.read(np.zeros_like(positions), positions), photos.labels[positions]

@@ -1,3 +1,4 @@
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -41,7 +42,7 @@ def test_stored_views_are_read_back_exactly(tmp_path):
     stored, _ = open_all(tmp_path)
     seen = stored.read([0, 1, 1], [9, 0, 3])
     np.testing.assert_array_equal(seen, [rows(0)[9], rows(1)[0], rows(1)[3]])
-    assert seen.dtype == np.float32
+    assert seen.dtype == ml_dtypes.bfloat16
 
 
 def test_views_on_disk_are_not_computed_again(tmp_path):

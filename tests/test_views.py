@@ -112,7 +112,7 @@ def test_stored_views_are_what_the_frozen_part_says_of_each_augmented_photo(phot
         augment = views.augmenter(recipe, (7, 2 + view), len(photos))
         changed = augment(position, images.load(photos.paths[position], 32))
         expected = networks.forward(frozen)(changed[None])
-        seen = stored.read([view], [position])
+        seen = stored.read([view], [position]).astype(np.float32)
         # Eight bits of a bfloat16's number are kept: within 2**-8 of it.
         np.testing.assert_allclose(seen, expected, rtol=2**-8, atol=1e-5)
 
@@ -132,7 +132,7 @@ def test_no_photo_passes_a_frozen_layer_twice(photos, tmp_path, monkeypatch):
     expected = networks.forward(networks.split_at(classifier, None)[0])
     pixels = np.stack([images.load(path, 32) for path in photos.paths])
     everything = range(len(photos))
-    seen = first.read([0] * len(photos), everything)
+    seen = first.read([0] * len(photos), everything).astype(np.float32)
     np.testing.assert_allclose(seen, expected(pixels), rtol=0.05, atol=1e-3)
     assert second.read([0], [0]).shape == (1, 2, 2, 512)
 
@@ -148,7 +148,7 @@ def test_stored_batches_draw_every_view_of_a_photo_before_one_comes_again(photos
     stored = random_store(len(photos))
     source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos), False)
     seen = [
-        {bytes(each) for batch, _ in one_epoch(source, len(photos)) for each in batch}
+        {each.tobytes() for batch, _ in one_epoch(source, len(photos)) for each in batch}
         for _ in range(3)
     ]
     assert all(len(epoch) == len(photos) for epoch in seen)
@@ -180,8 +180,10 @@ def test_shifted_moves_a_map_by_whole_cells_and_repeats_its_edge():
 def test_small_maps_are_not_shifted(photos):
     stored = random_store(len(photos), shape=(4, 4, 1), versions=1)
     source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos), True)
-    known = {bytes(each) for each in stored.read([0] * len(photos), range(len(photos)))}
-    assert {bytes(each) for batch, _ in one_epoch(source, len(photos)) for each in batch} == known
+    known = {each.tobytes() for each in stored.read([0] * len(photos), range(len(photos)))}
+    assert {
+        each.tobytes() for batch, _ in one_epoch(source, len(photos)) for each in batch
+    } == known
 
 
 def test_auto_views_are_fresh_on_a_gpu_and_stored_on_a_cpu():

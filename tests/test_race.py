@@ -1,0 +1,52 @@
+import importlib
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.fixture
+def race(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("race")
+
+
+def test_ratios_are_taken_pair_by_pair(race):
+    row = race.compared("x", [10, 40, 30], [1, 2, 10])
+    assert row == {"figure": "x", "plain": 30, "ours": 2, "ratio": [10, 3, 20], "rounds": 3}
+
+
+def test_plain_schedule_counts_every_batch_of_every_epoch(race):
+    """33 photos are two batches of 32, 10 and 5 are one each."""
+    steps = {
+        "warmup": {"step": 2.0, "validation_step": 1.0},
+        "unfrozen": {"step": 3.0, "validation_step": 1.0},
+    }
+    expected = 50 * (2 * 2 + 1) + 1 + 20 * (2 * 3 + 1) + 1
+    assert race.plain_schedule(steps, (33, 10, 5)) == expected
+
+
+def test_our_schedule_sends_each_view_and_validation_photo_through_once(race):
+    part = {"views": 2, "frozen": 1.0, "step": 0.1, "validation_step": 0.01}
+    parts = {"warmup": part, "unfrozen": {**part, "step": 0.5}}
+    learning = 50 * (2 * 0.1 + 0.01) + 20 * (2 * 0.5 + 0.01)
+    frozen = 2 * (2 * 33 + 5) + 10
+    assert race.our_schedule(parts, (33, 10, 5)) == pytest.approx(learning + frozen)
+
+
+def test_table_shows_every_figure(race):
+    rows = [race.compared("both sides", [10.0, 30.0], [1.0, 1.0]), race.alone("ours", [0.25])]
+    text = race.table({row.pop("figure"): row for row in rows})
+    assert "both sides" in text
+    assert "20.0 (10.0-30.0), 2" in text
+    assert "0.25" in text
+
+
+def test_results_in_the_repository_are_of_figures_that_are_raced(race):
+    results = race.files.read_json(race.RESULTS)
+    assert results["machine"]["versions"]["keras"]
+    for name, row in results["figures"].items():
+        assert row["ours"] > 0, name
+        if "ratio" in row:
+            median, low, high = row["ratio"]
+            assert low <= median <= high
+            assert row["plain"] > 0
