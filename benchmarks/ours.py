@@ -103,7 +103,8 @@ def parts(recipe, out):
         clock = Clock()
         batches = training.as_dataset(train, learner.input, -1, iter)
         learner.fit(batches, steps_per_epoch=16, verbose=0, shuffle=False, callbacks=[clock])
-        batches = training.as_dataset(validation, learner.input, -2, iter)
+        count = training.batches_in(splits[1], recipe)
+        batches = training.as_dataset(validation, learner.input, count, iter)
         learner.evaluate(batches, verbose=0, callbacks=[clock])
         result[phase.name] = {
             "views": len(seen),

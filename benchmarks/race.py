@@ -131,12 +131,10 @@ def csv(race):
         plain.append((seconds, peak))
         _, peak, result = race.ours("read")
         ours.append((result["seconds"], peak))
-    return [
-        compared(
-            f"CSV -> arrays, {ROWS:,} x 25,088 (s)", *([s for s, _ in x] for x in (plain, ours))
-        ),
-        compared("the same, peak memory (GB)", *([p / 1e9 for _, p in x] for x in (plain, ours))),
-    ]
+    name = f"CSV -> arrays, {ROWS:,} x 25,088"
+    seconds = [[each for each, _ in side] for side in (plain, ours)]
+    peaks = [[each / 1e9 for _, each in side] for side in (plain, ours)]
+    return [compared(f"{name} (s)", *seconds), compared(f"{name}, peak memory (GB)", *peaks)]
 
 
 def schedule(race):
@@ -258,7 +256,10 @@ def size(race):
             )
         )
         rows.append(
-            alone("the same: peak memory over that of 1 x", [b[1] / a[1] for a, b in pairs])
+            alone(
+                f"extraction of {times} x the photos: peak memory over that of 1 x",
+                [several[1] / one[1] for one, several in pairs],
+            )
         )
     return rows
 
