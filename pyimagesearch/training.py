@@ -219,12 +219,12 @@ def stored_source(classifier, recipe, number, splits, seed, folder):
     plain = stored("validation", validation, views.PLAIN)
     _, learner = networks.split_at(classifier, phase.unfreeze_after)
     count = seen_in_an_epoch(phase, training, recipe)
-    # The warm-up loses nothing from seeing the same views again; a phase that opens the
-    # backbone would learn them by heart.
-    shift = phase.augment and phase.unfreeze_after is not None
+    # Mixed maps teach a head well; behind a cut, where geometry still counts, they are moved.
+    variation = "mix" if phase.unfreeze_after is None else "shift"
+    variation = variation if phase.augment else None
     return (
         learner,
-        lambda: views.stored_batches(recipe, training, maps, (seed, number), count, shift),
+        lambda: views.stored_batches(recipe, training, maps, (seed, number), count, variation),
         lambda: views.plain_stored_batches(recipe, validation, plain),
     )
 

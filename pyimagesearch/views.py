@@ -72,10 +72,12 @@ def fresh_batches(recipe, photos, augmented, seed, count):
             yield batch, photos.labels[order[start : start + len(batch)]]
 
 
-def stored_batches(recipe, photos, stored, seed, count, shift):
+def stored_batches(recipe, photos, stored, seed, count, variation=None):
     """Yield (bfloat16 maps, labels) without end: each time a photo comes, another of its views.
 
-    With `shift` each map is moved at random, as `shifted` does, by up to 1/14 of its side.
+    What is seen again is learned by heart, so no view comes twice as it is: `variation` is
+    "shift", which moves it, or "mix", which mixes another view of the same photo into it. None
+    leaves it alone.
     """
     views = len(stored.paths)
     first = np.random.default_rng(seed).integers(views, size=len(photos))
@@ -85,7 +87,12 @@ def stored_batches(recipe, photos, stored, seed, count, shift):
         for start in range(0, count, recipe.batch_size):
             positions = order[start : start + recipe.batch_size]
             maps = stored.read((first[positions] + epoch) % views, positions)
-            yield shifted(maps, rng) if shift else maps, photos.labels[positions]
+            if variation == "shift":
+                maps = shifted(maps, rng)
+            elif variation == "mix":
+                others = stored.read(rng.integers(views, size=len(positions)), positions)
+                maps = mixed(maps, others, rng)
+            yield maps, photos.labels[positions]
 
 
 def plain_fresh_batches(recipe, photos):
@@ -106,8 +113,7 @@ def plain_stored_batches(recipe, photos, stored):
 def shifted(maps, rng):
     """Return (n, height, width, channels) maps, each moved at random by up to 1/14 of its side.
 
-    The edge is repeated into the gap. A map never seen in quite the same place is not learned
-    by heart.
+    The edge is repeated into the gap.
     """
     height, width = maps.shape[1:3]
     cells = height // CELLS_A_STEP
@@ -115,6 +121,13 @@ def shifted(maps, rng):
     corners = rng.integers(0, 2 * cells + 1, size=(len(maps), 2))
     windows = zip(padded, corners, strict=True)
     return np.stack([each[y : y + height, x : x + width] for each, (y, x) in windows])
+
+
+def mixed(maps, others, rng):
+    """Return maps, each mixed with the one in its place in `others` in a random proportion."""
+    shares = rng.random((len(maps), *[1] * (maps.ndim - 1)), np.float32)
+    whole = np.asarray(maps, np.float32), np.asarray(others, np.float32)
+    return (shares * whole[0] + (1 - shares) * whole[1]).astype(maps.dtype)
 
 
 def stores_views(recipe, phase):

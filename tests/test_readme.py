@@ -2,6 +2,7 @@
 
 import glob
 import importlib
+import json
 import re
 import shlex
 from dataclasses import replace
@@ -97,6 +98,17 @@ def test_links_of_the_readme_lead_to_files():
 def test_recipes_of_the_readme_are_those_of_the_config():
     table = README.split("| recipe | photos |")[1].split("\n\n")[0]
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == list(config.RECIPES)
+
+
+def test_race_of_the_readme_is_what_was_measured():
+    figures = json.loads((ROOT / "benchmarks/results.json").read_text())["figures"]
+    lines = README.split("| figure | plain | ours | ratio |")[1].split("\n\n")[0].splitlines()[2:]
+    assert lines
+    for line in lines:
+        name, plain, ours, ratio = (cell.strip() for cell in line.strip("| ").split("|"))
+        measured = figures[name]
+        seen = [measured["plain"], measured["ours"], measured["ratio"][0]]
+        assert [plain, ours, ratio] == [f"{number:.3g}" for number in seen]
 
 
 @pytest.mark.parametrize("argument", ["--help", "--nonsense"])

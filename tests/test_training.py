@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import tiny_recipe
 
-from pyimagesearch import artifacts, config, images, networks, training
+from pyimagesearch import artifacts, config, images, networks, training, views
 from pyimagesearch.recipe import Phase
 
 
@@ -34,6 +34,20 @@ def test_more_steps_than_batches_repeat_the_photos(built, tmp_path, views):
     recipe = tiny_recipe(views=views, phases=(Phase("warmup", epochs=2, steps_per_epoch=8),))
     _, _, rows = fit(recipe, tmp_path)
     assert [row["epoch"] for row in rows] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("cut", "augment", "variation"),
+    [(None, True, "mix"), ("block4_pool", True, "shift"), (None, False, None)],
+)
+def test_stored_views_are_varied_as_the_phase_can_bear(
+    built, tmp_path, monkeypatch, cut, augment, variation
+):
+    seen = []
+    real = views.stored_batches
+    monkeypatch.setattr(views, "stored_batches", lambda *each: seen.append(each[-1]) or real(*each))
+    fit(tiny_recipe(phases=(Phase("only", unfreeze_after=cut, augment=augment),)), tmp_path)
+    assert seen == [variation]
 
 
 def test_history_is_on_disk_after_every_epoch(built, tmp_path, monkeypatch):

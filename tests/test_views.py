@@ -146,7 +146,7 @@ def test_a_phase_that_holds_photos_out_shares_nothing():
 
 def test_stored_batches_draw_every_view_of_a_photo_before_one_comes_again(photos):
     stored = random_store(len(photos))
-    source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos), False)
+    source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos))
     seen = [
         {each.tobytes() for batch, _ in one_epoch(source, len(photos)) for each in batch}
         for _ in range(3)
@@ -177,9 +177,24 @@ def test_shifted_moves_a_map_by_whole_cells_and_repeats_its_edge():
     assert maps.tobytes() in shapes
 
 
+def test_mixed_maps_lie_between_two_views_of_the_same_photo(photos):
+    stored = random_store(len(photos), versions=2)
+    source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos), "mix")
+    both = [stored.read([v] * len(photos), range(len(photos))).astype(np.float32) for v in (0, 1)]
+    low, high = np.minimum(*both), np.maximum(*both)
+    between = 0
+    for maps, _ in one_epoch(source, len(photos)):
+        for each in maps.astype(np.float32):
+            # bfloat16 rounds to the nearest of its numbers, in whose range both views lie.
+            fits = np.all((low <= each) & (each <= high), axis=(1, 2, 3))
+            assert fits.any()
+            between += np.any((low[fits] < each) & (each < high[fits]))
+    assert between > len(photos) / 4
+
+
 def test_small_maps_are_not_shifted(photos):
     stored = random_store(len(photos), shape=(4, 4, 1), versions=1)
-    source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos), True)
+    source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos), "shift")
     known = {each.tobytes() for each in stored.read([0] * len(photos), range(len(photos)))}
     assert {
         each.tobytes() for batch, _ in one_epoch(source, len(photos)) for each in batch
