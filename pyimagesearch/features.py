@@ -12,7 +12,7 @@ from pyimagesearch.console import UserError
 
 MADE_FROM = "made_from.json"
 COMMAS_TO_LINE_BREAKS = bytes.maketrans(b",", b"\n")
-PIECE = 256  # rows of a CSV in memory at a time; 26 MB at 25,088 features
+PIECE = 64  # rows of a CSV in memory at a time; 6 MB at 25,088 features
 
 
 def write_csv(path, labels, batches, done):

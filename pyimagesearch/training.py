@@ -100,40 +100,46 @@ def fit(classifier, recipe, number, splits, seed, folder, rows, history_path):
 
 
 def say_minutes(classifier, recipe, number, splits, seed, folder):
-    """Say about how long a phase will take, with stored views and with fresh ones.
-
-    One batch is timed on its way through the frozen part, and through the rest as in training.
-    """
+    """Say about how long a phase will take, with stored views and with fresh ones."""
     phase = recipe.phases[number]
     photos, validation = splits
     frozen, rest = networks.split_at(classifier, phase.unfreeze_after)
-    batch = next(images.batches(photos.paths[: recipe.batch_size], recipe.image_size, len(photos)))
-    forward, step = networks.forward(frozen), networks.gradients(rest)
-    maps = forward(batch)
-    step(maps)
-    frozen_seconds = seconds_of(lambda: forward(batch)) / len(batch)
-    step_seconds = seconds_of(lambda: step(maps))
-
+    photo_seconds, step_seconds = pace(frozen, rest, recipe, photos)
     steps = phase.steps_per_epoch or batches_in(photos, recipe)
     # A forward pass alone costs about a third of a training step.
     learning = phase.epochs * step_seconds * (steps + batches_in(validation, recipe) / 3)
     shown = seen_in_an_epoch(phase, photos, recipe)
-    fresh = learning + phase.epochs * frozen_seconds * (shown + len(validation))
+    fresh = learning + phase.epochs * photo_seconds * (shown + len(validation))
+
     stores = views.stores_views(recipe, phase)
-    seen = views.views_of(recipe, number) if stores else range(views.DEFAULT_VIEWS)
-    missing = len(seen)
+    missing = views.DEFAULT_VIEWS
     if stores:
+        seen = views.views_of(recipe, number)
         paths = views.view_paths(frozen, recipe, number, "training", photos, seen, seed, folder)
         missing = sum(not path.is_file() for path in paths)
-    stored = learning + frozen_seconds * (missing * len(photos) + len(validation))
-    about = [f"about {console.duration(seconds)}" for seconds in (stored, fresh)]
+    stored = learning + photo_seconds * (missing * len(photos) + len(validation))
+
+    stored, fresh = (f"about {console.duration(seconds)}" for seconds in (stored, fresh))
     if not phase.augment:
-        words = about[0]
+        words = stored
     elif stores:
-        words = f"{about[0]}; augmented afresh in every epoch it would be {about[1]}"
+        words = f"{stored}; augmented afresh in every epoch it would be {fresh}"
     else:
-        words = f"{about[1]}; with views={len(seen)} in the row it would be {about[0]}"
+        words = f"{fresh}; with views={views.DEFAULT_VIEWS} in the row it would be {stored}"
     console.info(f"{phase.name}: {words}")
+
+
+def pace(frozen, rest, recipe, photos):
+    """Return the seconds of a photo through the frozen part, and of a training step of the rest.
+
+    One batch is timed, after another that only warms up.
+    """
+    paths = photos.paths[: recipe.batch_size]
+    batch = next(images.batches(paths, recipe.image_size, len(paths)))
+    forward, step = networks.forward(frozen), networks.gradients(rest)
+    maps = forward(batch)
+    step(maps)
+    return seconds_of(lambda: forward(batch)) / len(batch), seconds_of(lambda: step(maps))
 
 
 def seconds_of(work):
