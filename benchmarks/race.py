@@ -184,14 +184,14 @@ def plain_schedule(steps, sizes):
 def our_schedule(parts, sizes):
     """Return the seconds of both phases of this project, from its measured parts."""
     training, validation, evaluation = sizes
-    seconds = 0
+    # Validation photos pass the network once for both phases, evaluation photos after each.
+    seconds = (validation + 2 * evaluation) * parts["warmup"]["frozen"]
     for phase, epochs in zip(("warmup", "unfrozen"), EPOCHS, strict=True):
         part = parts[phase]
-        seconds += (part["views"] * training + evaluation) * part["frozen"]
+        seconds += part["views"] * training * part["frozen"]
         seconds += epochs * batches(training) * part["step"]
         seconds += epochs * batches(validation) * part["validation_step"]
-    # Validation photos pass the frozen part once for both phases.
-    return seconds + validation * parts["warmup"]["frozen"]
+    return seconds
 
 
 def sample(race):

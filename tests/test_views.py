@@ -117,31 +117,34 @@ def test_stored_views_are_what_the_frozen_part_says_of_each_augmented_photo(phot
         np.testing.assert_allclose(seen, expected, rtol=2**-8, atol=1e-5)
 
 
-def test_no_photo_passes_a_frozen_layer_twice(photos, tmp_path, monkeypatch):
-    """Both phases validate on the same photos: the first goes on from the second's outputs."""
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_no_view_passes_a_frozen_layer_twice(photos, tmp_path, monkeypatch, split):
+    """The first phase goes on from what the second stores of the same views, layers earlier."""
     recipe = tiny_recipe()
     classifier = networks.build(recipe, None)
     read = []
     real = images.load
     monkeypatch.setattr(images, "load", lambda path, size: read.append(path) or real(path, size))
+    seen = views.views_of(recipe, 1) if split == "training" else views.PLAIN
     first, second = (
-        views.open_views(classifier, recipe, n, "validation", photos, views.PLAIN, 7, tmp_path)
-        for n in (0, 1)
+        views.open_views(classifier, recipe, number, split, photos, seen, 7, tmp_path)
+        for number in (0, 1)
     )
-    assert sorted(read) == sorted(photos.paths)
-    expected = networks.forward(networks.split_at(classifier, None)[0])
-    pixels = np.stack([images.load(path, 32) for path in photos.paths])
+    assert sorted(read) == sorted(photos.paths * len(seen))
+    between = networks.forward(networks.between(classifier, "block4_pool", None))
     everything = range(len(photos))
-    seen = first.read([0] * len(photos), everything).astype(np.float32)
-    np.testing.assert_allclose(seen, expected(pixels), rtol=0.05, atol=1e-3)
-    assert second.read([0], [0]).shape == (1, 2, 2, 512)
+    for view in range(len(seen)):
+        expected = between(second.read([view] * len(photos), everything))
+        stored = first.read([view] * len(photos), everything).astype(np.float32)
+        np.testing.assert_allclose(stored, expected, rtol=2**-8, atol=1e-5)
 
 
 def test_a_phase_that_holds_photos_out_shares_nothing():
     phases = tuple(replace(phase, held_out=0.2) for phase in tiny_recipe().phases[:1])
     recipe = tiny_recipe(phases=(*phases, tiny_recipe().phases[1]))
-    assert views.first_to_store(recipe, 0, "validation", views.PLAIN) == 0
-    assert views.first_to_store(tiny_recipe(), 0, "validation", views.PLAIN) == 1
+    for split, seen in (("validation", views.PLAIN), ("training", (2, 3))):
+        assert views.first_to_store(recipe, 0, split, seen) == 0
+        assert views.first_to_store(tiny_recipe(), 0, split, seen) == 1
 
 
 def test_stored_batches_draw_every_view_of_a_photo_before_one_comes_again(photos):
