@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -303,16 +304,13 @@ def alone(figure, ours):
 
 
 def machine():
-    """Say on what the figures were measured."""
-    from importlib.metadata import version
+    """Say on what the figures were measured.
 
-    from pyimagesearch import networks
-
-    packages = ("tensorflow", "keras", "scikit-learn", "numpy")
-    flags = sorted(networks.processor_flags() & {"amx_bf16", "avx512_bf16"})
+    Without TensorFlow: what this process has in memory counts as its children's first memory.
+    """
+    packages = ("tensorflow", "keras", "scikit-learn", "numpy", "polars")
     return {
         "processor": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "bfloat16": flags,
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
 

@@ -17,7 +17,7 @@ from pyimagesearch.recipe import BACKBONES
 # On a CPU, where the recipe says "auto". On 1,000 photos of ten dishes, 25 + 10 epochs, mean of
 # three seeds: five views reach 0.593 of 750 validation photos after the warm-up and then 0.677,
 # fresh augmentation 0.603 and then 0.664; of 600 evaluation photos 0.639 and 0.721, fresh
-# augmentation 0.641 and 0.721. Three views lose two points and more after block5 (two seeds).
+# augmentation 0.641 and 0.721. Three views lose a point and a half to five (two seeds).
 DEFAULT_VIEWS = 5
 # A stored map is moved by up to a fourteenth of its side each time it is seen again: one of
 # block4_pool's 14 cells at 224 x 224 pixels, where a cell is 16 pixels of the photo.
