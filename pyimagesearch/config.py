@@ -219,8 +219,8 @@ RECIPES = checked(
         ),
         # scikit-learn's 1,797 handwritten digits, 8 x 8 pixels each, enlarged. No download:
         # tools/get_sample.py writes them where npm is missing, and the tests use them.
-        # On a 2-core AMD EPYC, 359 evaluation digits: 0.919 after the warm-up, then 0.958; logistic
-        # regression 0.964.
+        # On a 2-core AMD EPYC, 359 evaluation digits, before the warm-up mixed its views: 0.919
+        # after it, then 0.958; logistic regression 0.964.
         "digits": Recipe(
             source="downloads/digits",
             download="python tools/get_sample.py --digits",
