@@ -1,6 +1,6 @@
 # make setup   a .venv with everything in it      make demo   the whole road, on real photos
 # make test    the tests                          make lint   ruff
-# make bench   the race against a plain port of the tutorials: an hour
+# make bench   the race against a plain port of the tutorials, which takes long
 .PHONY: setup demo test lint bench
 
 BIN := .venv/bin

@@ -93,7 +93,8 @@ def resume(file, shape, batch_size):
     rows = 0
     if file.read(len(header)) == header:
         rows = (file.seek(0, os.SEEK_END) - len(header)) // row_bytes(shape)
-        rows -= rows % batch_size if rows < shape[0] else rows - shape[0]
+        # The last batch of a view may be smaller: all rows are whole batches too.
+        rows = shape[0] if rows >= shape[0] else rows - rows % batch_size
         file.truncate(len(header) + rows * row_bytes(shape))
     else:
         file.truncate(0)

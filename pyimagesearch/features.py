@@ -157,24 +157,26 @@ def read_checked(folder, split, photos, columns):
     """
     path, start = Path(folder) / f"{split}.csv", 0
     for rows, labels in read_pieces(path, photos.classes):
-        refuse_other_columns(path, rows, columns)
-        if not np.array_equal(labels, photos.labels[start : start + len(labels)]):
-            raise UserError(other_rows(path, split, photos))
+        refuse_others(path, rows, labels, columns, photos, slice(start, start + len(rows)))
         start += len(rows)
         yield rows
     if start != len(photos):
-        raise UserError(other_rows(path, split, photos))
+        raise other_rows(path, photos)
 
 
-def refuse_other_columns(path, rows, columns):
-    """Refuse rows of a CSV that have not so many features."""
+def refuse_others(path, rows, labels, columns, photos, positions):
+    """Refuse rows of a CSV without so many features, or not of the photos at these positions."""
     if rows.shape[1] != columns:
         raise UserError(f"{path} has {rows.shape[1]:,} columns, not {columns:,}. {remake(path)}")
+    if not np.array_equal(labels, photos.labels[positions]):
+        raise other_rows(path, photos)
 
 
-def other_rows(path, split, photos):
-    """Say that the rows of a CSV are not those of the photos."""
-    return f"{path} has rows that are not the {len(photos):,} photos of {split}. {remake(path)}"
+def other_rows(path, photos):
+    """Return the error for a CSV whose rows are not those of its split's photos."""
+    return UserError(
+        f"{path} has rows that are not the {len(photos):,} photos of {path.stem}. {remake(path)}"
+    )
 
 
 def remake(path):

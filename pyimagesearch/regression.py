@@ -10,7 +10,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer
 
 from pyimagesearch import console, features
-from pyimagesearch.console import UserError
 
 # How often the rows are gone over in pieces, and Adam's learning rate. On 1,000 photos of ten
 # dishes, by 750 validation photos, two seeds: 0.60 after one pass, 0.66 after three, 0.68 after
@@ -60,7 +59,7 @@ def fit_in_pieces(folder, split, photos, columns, seed):
     path = Path(folder) / f"{split}.csv"
     starts = features.row_starts(path)
     if len(starts) != len(photos):
-        raise UserError(features.other_rows(path, split, photos))
+        raise features.other_rows(path, photos)
     normalizer, rng = Normalizer(), np.random.default_rng(seed)
     perceptron = MLPClassifier((), learning_rate_init=LEARNING_RATE, random_state=seed)
     classes = np.arange(len(photos.classes))
@@ -70,9 +69,7 @@ def fit_in_pieces(folder, split, photos, columns, seed):
             for rows, labels, positions in features.read_shuffled(
                 path, photos.classes, starts, order
             ):
-                features.refuse_other_columns(path, rows, columns)
-                if not np.array_equal(labels, photos.labels[positions]):
-                    raise UserError(features.other_rows(path, split, photos))
+                features.refuse_others(path, rows, labels, columns, photos, positions)
                 perceptron.partial_fit(normalizer.transform(rows), labels, classes=classes)
                 done(len(rows))
     # Its weights in the class that says what they are.

@@ -83,7 +83,7 @@ def fit(classifier, recipe, number, splits, seed, folder, rows, history_path):
     source = stored_source if views.stores_views(recipe, phase) else fresh_source
     learner, training, validation = source(classifier, recipe, number, splits, seed, folder)
     networks.compile_for(learner, phase)
-    steps = phase.steps_per_epoch or batches_in(splits[0], recipe)
+    steps = steps_in_an_epoch(phase, splits[0], recipe)
     with ExitStack() as bars, reading_errors_explained() as note:
         learner.fit(
             as_dataset(training, learner.input, tf.data.INFINITE_CARDINALITY, note),
@@ -105,7 +105,7 @@ def say_minutes(classifier, recipe, number, splits, seed, folder):
     photos, validation = splits
     frozen, rest = networks.split_at(classifier, phase.unfreeze_after)
     photo_seconds, step_seconds = pace(frozen, rest, recipe, photos)
-    steps = phase.steps_per_epoch or batches_in(photos, recipe)
+    steps = steps_in_an_epoch(phase, photos, recipe)
     # A forward pass alone costs about a third of a training step.
     learning = phase.epochs * step_seconds * (steps + batches_in(validation, recipe) / 3)
     shown = seen_in_an_epoch(phase, photos, recipe)
@@ -188,6 +188,11 @@ def describe(recipe, phase):
 def batches_in(photos, recipe):
     """Return how many batches show every photo once."""
     return -(-len(photos) // recipe.batch_size)
+
+
+def steps_in_an_epoch(phase, photos, recipe):
+    """Return how many batches an epoch has."""
+    return phase.steps_per_epoch or batches_in(photos, recipe)
 
 
 def seen_in_an_epoch(phase, photos, recipe):
