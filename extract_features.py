@@ -42,12 +42,14 @@ def main(argv=None):
 
     # What says that the features are complete goes first and comes back last.
     (folder / features.MADE_FROM).unlink(missing_ok=True)
-    run = networks.forward(extractor)
+    # What a classifier is judged by goes through it as it will be saved and asked: in float32.
+    exact = networks.in_float32(extractor)
     total, waiting = console.Stopwatch(), console.Waiting()
     for name, photos in splits.items():
         clock = console.Stopwatch()
         pixels = images.batches(photos.paths, recipe.image_size, recipe.batch_size)
-        rows = map(run, waiting.over(pixels))
+        network = exact if name == config.TEST else extractor
+        rows = map(networks.forward(network), waiting.over(pixels))
         path = folder / f"{name}.csv"
         with console.progress(name, len(photos)) as done:
             columns = features.write_csv(path, photos.labels, rows, done)
@@ -57,7 +59,7 @@ def main(argv=None):
 
     files.write_json(folder / "classes.json", list(recipe.classes))
     with files.whole(folder / "backbone.keras") as partial:
-        extractor.save(partial)
+        exact.save(partial)
     seconds = round(total.seconds, 1)
     made = {
         **origin,

@@ -3,6 +3,7 @@
 python train.py --recipe food5k
 python train.py --recipe food11
 python train.py --recipe food5k --method fine_tune
+python train.py --recipe food11 --export onnx
 """
 
 import shlex
@@ -12,12 +13,9 @@ from pyimagesearch.recipe import METHODS
 
 
 def main(argv=None):
-    parser = console.parser(__doc__.splitlines()[0])
-    parser.add_argument("--method", choices=METHODS, help="instead of the recipe's own")
-    parser.add_argument("--force", action="store_true", help="train again what is trained")
-    arguments = parser.parse_args(argv)
+    arguments = read_arguments(argv)
 
-    from pyimagesearch import artifacts, config, images
+    from pyimagesearch import artifacts, config, exports, images
 
     recipe = console.find_recipe(arguments.recipe)
     method = arguments.method or recipe.method
@@ -33,11 +31,58 @@ def main(argv=None):
     else:
         if changes:
             console.info(f"training again: {'; '.join(changes)} changed")
-        train = {"logistic_regression": train_regression, "fine_tune": fine_tune}[method]
-        train(recipe, splits, folder, made_from)
-        console.info(f"report and pictures: {folder}")
+        train(recipe, method, splits, folder, made_from, arguments.tensorboard)
+    for kind in arguments.export or ():
+        console.info(f"exported: {exports.export(folder, kind)}")
     photo = shlex.quote(str(splits[config.TEST].paths[0]))
     console.info(f"next: python predict.py --recipe {recipe.name} --image {photo}")
+    return judge(folder, arguments.assert_accuracy_at_least)
+
+
+def read_arguments(argv):
+    """Return what the user typed."""
+    from pyimagesearch.recipe import EXPORTS
+
+    parser = console.parser(__doc__.splitlines()[0])
+    parser.add_argument("--method", choices=METHODS, help="instead of the recipe's own")
+    parser.add_argument("--force", action="store_true", help="train again what is trained")
+    parser.add_argument(
+        "--export", nargs="+", choices=EXPORTS, help="write the classifier for other programs too"
+    )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="log the epochs for TensorBoard too"
+    )
+    parser.add_argument(
+        "--assert-accuracy-at-least",
+        type=float,
+        metavar="SHARE",
+        help="end with status 1 when the evaluation accuracy is lower",
+    )
+    return parser.parse_args(argv)
+
+
+def train(recipe, method, splits, folder, made_from, tensorboard):
+    """Train by one of the two methods; write the page that shows it."""
+    from pyimagesearch import config, page, pictures
+
+    look = folder.parent / "first_look.png"
+    pictures.draw_classes(look, splits[config.TRAIN])
+    console.info(f"look before it learns: {look}")
+    if method == "logistic_regression":
+        train_regression(recipe, splits, folder, made_from)
+    else:
+        fine_tune(recipe, splits, folder, made_from, tensorboard)
+    console.info(f"all of it on one page: {page.write(folder, recipe)}")
+
+
+def judge(folder, least):
+    """Return the exit status: 1 when the accuracy is below `least`."""
+    from pyimagesearch import artifacts, files
+
+    accuracy = files.read_json(folder / artifacts.METRICS)["accuracy"]
+    if least is not None and accuracy < least:
+        console.error(f"accuracy is {accuracy:.4f}, and at least {least} was asked for")
+        return console.PARTLY
 
 
 def train_regression(recipe, splits, folder, made_from):
@@ -68,12 +113,12 @@ def train_regression(recipe, splits, folder, made_from):
     artifacts.finish(folder, metrics, made_from, splits, config.SEED)
 
 
-def fine_tune(recipe, splits, folder, made_from):
+def fine_tune(recipe, splits, folder, made_from, tensorboard):
     """Teach a new head on the frozen backbone, then let the top of the backbone learn too."""
     console.load_tensorflow()
     import keras
 
-    from pyimagesearch import artifacts, config, files, networks, report, training
+    from pyimagesearch import artifacts, config, files, networks, pictures, training
 
     clock = console.Stopwatch()
     keras.utils.set_random_seed(config.SEED)
@@ -81,8 +126,10 @@ def fine_tune(recipe, splits, folder, made_from):
     weights = networks.find_weights(recipe.backbone, config.WEIGHTS)
     classifier = networks.build(recipe, weights)
     console.info(f"{recipe.backbone}, computing in {precision}")
-    drawn = training.save_first_look(recipe, splits[config.TRAIN], config.SEED, folder.parent)
-    console.info(f"look before it learns: {', '.join(map(str, drawn))}")
+    if any(phase.augment for phase in recipe.phases):
+        drawn = folder.parent / "augmentation.png"
+        training.draw_augmentation(drawn, recipe, splits[config.TRAIN], config.SEED)
+        console.info(f"and what the augmentation does: {drawn}")
 
     test = splits[config.TEST]
     rows, texts, phases = [], [], {}
@@ -98,15 +145,23 @@ def fine_tune(recipe, splits, folder, made_from):
             folder.parent / "cache",
             rows,
             folder / "history.csv",
+            folder / "tensorboard" if tensorboard else None,
         )
-        report.save_phase_curves(folder, recipe, phase, rows)
+        mine = [row for row in rows if row["phase"] == phase.name]
+        title = f"{recipe.name}: {phase.name}"
+        pictures.draw_learning(folder, phase.name, mine, title, recipe.smoothing)
 
-        numbers, text = evaluate(classifier, recipe, phase, test, folder)
+        # What is judged is what will be saved and asked: computing in float32.
+        finished = networks.in_float32(classifier)
+        numbers, text = evaluate(finished, recipe, phase, test, folder)
         texts.append(f"After {phase.name}\n\n{text}")
         phases[phase.name] = numbers["accuracy"]
 
+    if len(recipe.phases) > 1:
+        title = f"{recipe.name}: all phases"
+        pictures.draw_learning(folder, "history", rows, title, recipe.smoothing)
     artifacts.open_folder(folder)
-    artifacts.save_network(folder, classifier, recipe.classes)
+    artifacts.save_network(folder, finished, recipe.classes)
     files.write_text(folder / artifacts.REPORT, "\n".join(texts))
     seconds = round(clock.seconds, 1)
     metrics = {**numbers, "phases": phases, "seconds": seconds, "precision": precision}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from pyimagesearch.recipe import METHODS
 
 NETWORK, REGRESSION, BACKBONE = "model.keras", "model.skops", "backbone.keras"
 CLASSES, METRICS, REPORT = "classes.json", "metrics.json", "report.txt"
+EXPORTED = "exports"  # a folder in a classifier's
 # Fields of a row that only say where photos come from, or which script to run.
 ABOUT_THE_DOWNLOAD = {
     *("source", "download", "layout", "split", "official_counts", "validate_on_evaluation"),
@@ -36,6 +38,7 @@ class Classifier:
     classes: tuple
     image_size: int  # pixels along a side
     probabilities: Callable  # uint8 RGB (n, size, size, 3) -> (n, classes) floats
+    network: Any = None  # the keras.Model, where there is one
 
     def ask(self, paths, batch_size, done=lambda count: None):
         """Return (n, classes) probabilities of photos of the dataset, one row a path, in order."""
@@ -45,6 +48,11 @@ class Classifier:
             done(len(batch))
         return np.concatenate(rows)
 
+    def likeliest(self, probabilities, top):
+        """Return [(class name, probability)] of the `top` likeliest classes, likeliest first."""
+        order = (-probabilities).argsort(kind="stable")[:top]
+        return [(self.classes[each], float(probabilities[each])) for each in order]
+
 
 def from_network(network, classes):
     """Return a Classifier around a network from photos to probabilities."""
@@ -53,23 +61,14 @@ def from_network(network, classes):
     run = networks.forward(network)
 
     def probabilities(batch):
-        rows = run(batch)
-        # One sigmoid unit gives the probability of the second class.
-        return rows if rows.shape[1] > 1 else np.concatenate([1 - rows, rows], axis=1)
+        return both_classes(run(batch))
 
-    return Classifier(tuple(classes), network.input_shape[1], probabilities)
+    return Classifier(tuple(classes), network.input_shape[1], probabilities, network)
 
 
-def from_regression(backbone, regression, classes):
-    """Return a Classifier: a frozen backbone to features, then scikit-learn on them."""
-    from pyimagesearch import networks
-
-    run = networks.forward(backbone)
-
-    def probabilities(batch):
-        return regression.predict_proba(run(batch).astype(np.float32))
-
-    return Classifier(tuple(classes), backbone.input_shape[1], probabilities)
+def both_classes(rows):
+    """Return (n, classes) probabilities; one sigmoid unit gives only that of the second class."""
+    return rows if rows.shape[1] > 1 else np.concatenate([1 - rows, rows], axis=1)
 
 
 def made_from(recipe, method, splits, config):
@@ -102,8 +101,12 @@ def changes(folder, wanted):
 
 
 def open_folder(folder):
-    """Mark a classifier's folder as unfinished before its files are replaced."""
-    (Path(folder) / METRICS).unlink(missing_ok=True)
+    """Mark a classifier's folder as unfinished before its files are replaced.
+
+    What was exported of the one before goes: it would answer for a classifier that is no more.
+    """
+    files.remove(Path(folder) / METRICS)
+    files.remove(Path(folder) / EXPORTED)
 
 
 def finish(folder, metrics, made_from, splits, seed):
@@ -138,7 +141,7 @@ def find(output_dir, recipe, method=None):
 
 
 def save_network(folder, network, classes):
-    """Save a fine-tuned network, pixels to probabilities, with its class names."""
+    """Save a network, pixels to probabilities, with its class names."""
     with files.whole(Path(folder) / NETWORK) as partial:
         network.save(partial)
     files.write_json(Path(folder) / CLASSES, list(classes))
@@ -162,6 +165,16 @@ def load(folder):
     Raises:
         UserError: training has not finished there, or a file is damaged.
     """
+    network, classes = load_whole(folder)
+    return from_network(network, classes)
+
+
+def load_whole(folder):
+    """Return (network from pixels to probabilities, class names) of either method.
+
+    Raises:
+        UserError: as `load`.
+    """
     folder = Path(folder)
     if not (folder / METRICS).is_file():
         raise unfinished(folder)
@@ -171,12 +184,37 @@ def load(folder):
     # Either of the two tells what was trained, should the other be lost.
     if any((folder / name).is_file() for name in (REGRESSION, BACKBONE)):
         regression = load_regression(folder / REGRESSION)
-        refuse_other_count(folder, classes, len(regression.classes_))
-        return from_regression(load_network(folder / BACKBONE), regression, classes)
-    network = load_network(folder / NETWORK)
+        network = put_behind(load_network(folder / BACKBONE), regression)
+    else:
+        network = load_network(folder / NETWORK)
     outputs = network.output_shape[-1]
     refuse_other_count(folder, classes, 2 if outputs == 1 else outputs)
-    return from_network(network, classes)
+    return network, classes
+
+
+def put_behind(backbone, regression):
+    """Return a network that ends in a scikit-learn classifier, as a dense layer of its weights.
+
+    Args:
+        backbone: a network from photos to features.
+        regression: what regression.fit returned.
+    """
+    import keras
+    from sklearn.pipeline import Pipeline
+
+    from pyimagesearch import networks
+
+    rows = backbone.output
+    if isinstance(regression, Pipeline):
+        rows = keras.layers.UnitNormalization(name="length_one")(rows)
+        regression = regression[-1]
+    # Two classes are one number, the probability of the second.
+    outputs = len(regression.coef_)
+    activation = "sigmoid" if outputs == 1 else "softmax"
+    dense = keras.layers.Dense(outputs, activation, dtype="float32", name=networks.PROBABILITIES)
+    network = keras.Model(backbone.input, dense(rows))
+    dense.set_weights([regression.coef_.T, regression.intercept_])
+    return network
 
 
 def refuse_other_count(folder, classes, outputs):

@@ -2,13 +2,15 @@
 
 import argparse
 import errno
+import importlib.util
 import os
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
-# Exit statuses: 1 = some photos could not be read, 2 = a mistake, 130 = Ctrl-C (128 + SIGINT).
+# Exit statuses: 1 = done, but photos could not be read or the accuracy asked for was not reached,
+# 2 = a mistake, 130 = Ctrl-C (128 + SIGINT).
 PARTLY, MISTAKE, STOPPED = 1, 2, 130
 
 REMEDIES = {
@@ -75,6 +77,19 @@ def find_recipe(name):
             f"there is no recipe {name!r}. pyimagesearch/config.py has: {', '.join(config.RECIPES)}"
         )
     return config.RECIPES[name]
+
+
+def require(package, wanted_by):
+    """Refuse to go on without an optional package.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"{wanted_by} needs the package {package}, which is not installed. "
+            f"Install it with: pip install -r requirements-extras.txt"
+        )
 
 
 def run(main):
@@ -186,9 +201,10 @@ class Waiting:
 def progress(what, total):
     """Give a function to call with the count of things done; a terminal shows a bar.
 
-    Nothing is drawn where stderr is not a terminal: a log file wants milestones only.
+    Nothing is drawn where stderr is not a terminal: a log file wants milestones only. Nor where
+    `total` is None.
     """
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if total is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda done=1: None
         return
     from rich.console import Console

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,15 @@ def whole(path):
         yield partial
         os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        remove(partial)
+
+
+def remove(path):
+    """Delete a file or a folder, where there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path, value):
@@ -48,6 +57,11 @@ def write_text(path, text):
 def digest(*parts):
     """Return 16 hexadecimal digits that stand for these values: the start of their SHA-256."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def printable(text):
+    """Return a text with what is no Unicode in it, as in a file's name, made visible as "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def first_sentence(failure):

@@ -1,7 +1,9 @@
 """Pixels come in here and nowhere else: read, resize, augment; ordered lists and batches."""
 
+import itertools
 import struct
 import warnings
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -274,13 +276,19 @@ def batches(paths, size, batch_size, augment=None):
         photo = load(paths[position], size)
         return photo if augment is None else augment(position, photo)
 
+    # Two batches ahead: one for the network, one being read.
+    photos = ahead(prepare, range(len(paths)), 2 * batch_size)
+    while batch := list(itertools.islice(photos, batch_size)):
+        yield np.stack(batch)
+
+
+def ahead(work, things, count):
+    """Yield work(thing) for each thing, in order, while threads work on the next `count`."""
     with ThreadPoolExecutor(READERS) as threads:
-        # Two batches ahead: one for the network, one being read.
-        waiting = []
-        for start in range(0, len(paths), batch_size):
-            positions = range(start, min(start + batch_size, len(paths)))
-            waiting.append([threads.submit(prepare, position) for position in positions])
-            if len(waiting) > 2:
-                yield np.stack([photo.result() for photo in waiting.pop(0)])
-        for batch in waiting:
-            yield np.stack([photo.result() for photo in batch])
+        waiting = deque()
+        for thing in things:
+            waiting.append(threads.submit(work, thing))
+            if len(waiting) > count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

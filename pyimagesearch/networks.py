@@ -17,6 +17,7 @@ WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
 
 # The layer that makes one row of numbers of a photo: what a CSV holds and the head reads.
 FEATURES = "features"
+PROBABILITIES = "probabilities"  # the last layer
 
 # How that layer does it: every number of the last map, or the mean of each channel.
 POOLINGS = {
@@ -111,7 +112,7 @@ def build(recipe, weights):
     output = recipe.head.output
     units = 1 if output == "sigmoid" else len(recipe.classes)
     # Sixteen-bit probabilities would not add up to one.
-    last = keras.layers.Dense(units, activation=output, dtype="float32", name="probabilities")
+    last = keras.layers.Dense(units, activation=output, dtype="float32", name=PROBABILITIES)
     return keras.Model(photos, last(x), name=recipe.name or None)
 
 
@@ -219,6 +220,34 @@ def trainable_layers(model):
 def count_trainable(model):
     """Return how many single numbers learn."""
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def in_float32(model):
+    """Return a copy of a model that computes in float32, and so says the same on every machine.
+
+    Sixteen bits are for learning fast; they move a probability by up to some hundredths.
+    """
+    config = model.get_config()
+    for part in parts_of(config):
+        if part.get("class_name") == "DTypePolicy":
+            part["config"]["name"] = "float32"
+        elif part.get("class_name") == "__tensor__":
+            # The means of the preprocessing: as a tensor they would be an input of an ONNX file.
+            part["class_name"] = "__numpy__"
+    copy = keras.Model.from_config(config)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def parts_of(config):
+    """Yield every dict in a model's configuration, however deep."""
+    if isinstance(config, dict):
+        yield config
+        config = config.values()
+    elif not isinstance(config, (list, tuple)):
+        return
+    for each in config:
+        yield from parts_of(each)
 
 
 def compile_for(model, phase):

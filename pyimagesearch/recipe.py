@@ -16,6 +16,7 @@ BACKBONES = json.loads(BACKBONES_FILE.read_text(encoding="utf-8"))
 METHODS = ("logistic_regression", "fine_tune")
 LAYOUTS = ("flat", "folders", "test_inside", "numbered", "unsplit")
 OPTIMIZERS = ("SGD", "Adam", "RMSprop")
+EXPORTS = ("onnx", "litert", "saved_model")
 
 
 def lenient(row_class):
@@ -103,6 +104,10 @@ class Phase:
     steps_per_epoch: int | None = None
     # Share of the training photos that this phase validates on instead of the validation split.
     held_out: float = 0
+    # Epochs without a lower validation loss after which the phase ends early; None: it does not.
+    patience: int | None = None
+    # Go on with the weights of the epoch of the lowest validation loss, not of the last one.
+    keep_best: bool = False
 
 
 @lenient
@@ -142,7 +147,7 @@ class Recipe:
         horizontal_flip=True,
     )
     # None: augment afresh every epoch. N: run the frozen part once over N versions of each
-    # photo. "auto": None on a GPU, DEFAULT_VIEWS on a CPU.
+    # photo. "auto": None on a GPU, as many as views.py says on a CPU.
     views: int | str | None = "auto"
     # "balanced": a photo of a rare class counts more, in inverse proportion to its class.
     class_weights: str | None = None
@@ -334,6 +339,8 @@ RULES = {
         "augment": one_of(False, True),
         "steps_per_epoch": whole_number(1, None),
         "held_out": number(0, 1),
+        "patience": whole_number(1, None),
+        "keep_best": one_of(False, True),
     },
 }
 

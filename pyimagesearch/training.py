@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
-from pyimagesearch import console, files, images, networks, report, views
+from pyimagesearch import console, files, images, networks, pictures, views
 from pyimagesearch.console import UserError
 
 COLUMNS = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
@@ -53,7 +53,7 @@ def write_history(path, rows):
         writer.writerows(rows)
 
 
-def fit(classifier, recipe, number, splits, seed, folder, rows, history_path):
+def fit(classifier, recipe, number, splits, seed, folder, rows, history_path, log_dir=None):
     """Train the phase `recipe.phases[number]`; what it learns is in `classifier` afterwards.
 
     Args:
@@ -64,6 +64,7 @@ def fit(classifier, recipe, number, splits, seed, folder, rows, history_path):
         folder: for stored views.
         rows: the epochs so far, as history.csv has them; this phase's are added.
         history_path: of history.csv.
+        log_dir: for TensorBoard, or None.
     """
     phase = recipe.phases[number]
     if phase.held_out:
@@ -93,10 +94,27 @@ def fit(classifier, recipe, number, splits, seed, folder, rows, history_path):
                 validation, learner.input, batches_in(splits[1], recipe), note
             ),
             class_weight=weigh_classes(recipe, splits[0].labels),
-            callbacks=[Follow(phase, steps, rows, history_path, bars)],
+            callbacks=[Follow(phase, steps, rows, history_path, bars), *followers(phase, log_dir)],
             shuffle=False,  # the data come shuffled
             verbose=0,
         )
+
+
+def followers(phase, log_dir):
+    """Return the Keras callbacks that a phase asks for, and TensorBoard's where it has a folder."""
+    callbacks = []
+    if phase.patience is not None or phase.keep_best:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                monitor="val_loss",
+                patience=phase.epochs if phase.patience is None else phase.patience,
+                restore_best_weights=phase.keep_best,
+            )
+        )
+    if log_dir is not None:
+        console.require("tensorboard", "--tensorboard")
+        callbacks.append(keras.callbacks.TensorBoard(log_dir / phase.name, write_graph=False))
+    return callbacks
 
 
 def say_minutes(classifier, recipe, number, splits, seed, folder):
@@ -112,7 +130,7 @@ def say_minutes(classifier, recipe, number, splits, seed, folder):
     fresh = learning + phase.epochs * photo_seconds * (shown + len(validation))
 
     stores = views.stores_views(recipe, phase)
-    missing = views.DEFAULT_VIEWS
+    missing = views.default_count(phase)
     if stores:
         seen = views.views_of(recipe, number)
         paths = views.view_paths(frozen, recipe, number, "training", photos, seen, seed, folder)
@@ -125,7 +143,7 @@ def say_minutes(classifier, recipe, number, splits, seed, folder):
     elif stores:
         words = f"{stored}; augmented afresh in every epoch it would be {fresh}"
     else:
-        words = f"{fresh}; with views={views.DEFAULT_VIEWS} in the row it would be {stored}"
+        words = f"{fresh}; with views={views.default_count(phase)} in the row it would be {stored}"
     console.info(f"{phase.name}: {words}")
 
 
@@ -149,23 +167,15 @@ def seconds_of(work):
     return clock.seconds
 
 
-def save_first_look(recipe, photos, seed, folder):
-    """Draw some training photos, and one of them under nine draws of the augmentation.
-
-    Returns the paths of the pictures; the second only where a phase augments.
-    """
-    drawn = [folder / "first_look.png", folder / "augmentation.png"]
-    report.save_first_look(drawn[0], photos)
-    if not any(phase.augment for phase in recipe.phases):
-        return drawn[:1]
-    path = photos.paths[0]
-    plain = images.load(path, recipe.image_size)
+def draw_augmentation(path, recipe, photos, seed):
+    """Draw one training photo as it is and under nine draws of the recipe's augmentation."""
+    photo = photos.paths[0]
+    plain = images.load(photo, recipe.image_size)
     augment = views.augmenter(recipe, (seed,), 1)
-    pictures = [plain, *(augment(draw, plain) for draw in range(9))]
-    captions = [path.name, *(f"draw {draw + 1}" for draw in range(9))]
+    changed = [plain, *(augment(draw, plain) for draw in range(9))]
+    captions = [files.printable(photo.name), *(f"draw {draw + 1}" for draw in range(9))]
     title = "One photo as it is, and nine draws of the recipe's augmentation"
-    report.save_sheet(drawn[1], pictures, captions, title, columns=5)
-    return drawn
+    pictures.draw_sheet(path, changed, captions, title, columns=5)
 
 
 def hold_out(photos, share, seed):
@@ -177,7 +187,7 @@ def hold_out(photos, share, seed):
 
 def describe(recipe, phase):
     """Say in words what the epochs of a phase see of a photo."""
-    count = views.view_count(recipe)
+    count = views.view_count(recipe, phase)
     if count == 0 or not phase.augment:
         return "the frozen part sees each photo once, not augmented"
     if count is None:
@@ -230,12 +240,11 @@ def stored_source(classifier, recipe, number, splits, seed, folder):
     plain = stored("validation", validation, views.PLAIN)
     _, learner = networks.split_at(classifier, phase.unfreeze_after)
     count = seen_in_an_epoch(phase, training, recipe)
-    # Mixed maps teach a head well; behind a cut, where geometry still counts, they are moved.
-    variation = "mix" if phase.unfreeze_after is None else "shift"
-    variation = variation if phase.augment else None
+    # Mixed maps teach a head well. Behind a cut they still show where things are.
+    vary = (phase.augment, phase.unfreeze_after is None)
     return (
         learner,
-        lambda: views.stored_batches(recipe, training, maps, (seed, number), count, variation),
+        lambda: views.stored_batches(recipe, training, maps, (seed, number), count, *vary),
         lambda: views.plain_stored_batches(recipe, validation, plain),
     )
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,55 @@ def built(tiny, script):
     make_flat_download("Tiny")
     status, _, said = script("build_dataset")
     assert status == 0, said
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Return a headless Chromium, Debian's or Google's own."""
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(names)} is installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=found,
+            args=["--no-sandbox", "--disable-background-networking", "--no-first-run"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory):
+    """Return a folder for what one test made and others may start from."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def trained(tiny, script, kept):
+    """Return a function that trains the tiny recipe by a method, once for all tests.
+
+    It gives the classifier's folder; dataset/ and output/ lie in the test's own folder.
+    """
+
+    def train(method="fine_tune"):
+        if not (kept / method).is_dir():
+            if not config.DATASET_DIR.is_dir():
+                make_flat_download("Tiny")
+                assert script("build_dataset")[0] == 0
+            if method == "logistic_regression":
+                assert script("extract_features")[0] == 0
+            status, _, said = script("train", "--method", method)
+            assert status == 0, said
+            for folder in (config.DATASET_DIR, config.OUTPUT_DIR):
+                shutil.copytree(folder, kept / method / folder)
+        for folder in (config.DATASET_DIR, config.OUTPUT_DIR):
+            shutil.copytree(kept / method / folder, folder, dirs_exist_ok=True)
+        return config.OUTPUT_DIR / "tiny" / method
+
+    return train
 
 
 def assert_one_error(said, *words):

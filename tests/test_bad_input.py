@@ -537,12 +537,6 @@ def test_top_other_than_a_count_is_refused(photo, refused, top):
     refused("predict", "--image", photo, "--top", top, words=["--top", top])
 
 
-def test_a_folder_as_image_is_refused(photo, refused):
-    make_classifier("fine_tune")
-    Path("photos").mkdir()
-    refused("predict", "--image", "photos", words=["photos", "directory", "--image"])
-
-
 def test_an_argument_that_no_script_has_is_refused(tiny, refused):
     refused("build_dataset", "--recipy", "tiny", words=["--recipy", "--help"])
 

@@ -338,3 +338,21 @@ def test_imagenet_answers_are_the_top_of_the_untouched_network(monkeypatch):
         assert len(answer) == 5
         assert answer[0][0] == f"class {row.argmax()}"
         assert answer[0][1] == pytest.approx(row.max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("backbone", ["VGG16", "ResNet50"])
+def test_a_copy_in_float32_has_the_same_weights_and_answers_in_float32(backbone):
+    recipe = tiny_recipe(backbone=backbone, image_size=32, phases=(Phase("head"),))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    half = networks.build(recipe, None)
+    keras.config.set_dtype_policy("float32")
+    whole = networks.build(recipe, None)
+    whole.set_weights(half.get_weights())
+    copy = networks.in_float32(half)
+    photos = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    answers = [networks.forward(each)(photos) for each in (copy, whole, half)]
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-6)
+    assert np.any(answers[0] != answers[2])
+    # A copy: teaching it leaves the first as it was.
+    copy.layers[-1].set_weights([np.zeros_like(each) for each in copy.layers[-1].get_weights()])
+    assert np.any(half.layers[-1].get_weights()[0] != 0)

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
-from PIL import Image
+from conftest import make_photo
 
-from pyimagesearch import report
+from pyimagesearch import images, report
 
 CLASSES = ("zebra", "Noodles/Pasta", "apple")
 TRUTH = np.array([0, 0, 1, 1, 2, 2])
@@ -35,46 +37,45 @@ def test_text_lists_the_classes_in_the_recipes_order():
     assert names == list(CLASSES)
 
 
-def test_curves_show_training_and_validation_of_every_epoch(tmp_path, monkeypatch):
-    drawn = {}
-    real = report.plt.close
-
-    def look(figure):
-        for panel in figure.axes:
-            drawn[panel.get_ylabel()] = [list(line.get_ydata()) for line in panel.lines]
-        real(figure)
-
-    monkeypatch.setattr(report.plt, "close", look)
-    rows = [
-        {"epoch": 1, "loss": 2.0, "accuracy": 0.2, "val_loss": 2.5, "val_accuracy": 0.1},
-        {"epoch": 2, "loss": 1.0, "accuracy": 0.6, "val_loss": 1.5, "val_accuracy": 0.5},
-    ]
-    report.save_curves(tmp_path / "warmup.png", rows, "tiny: warmup")
-    assert drawn == {
-        "loss": [[2.0, 1.0], [2.5, 1.5]],
-        "accuracy": [[0.2, 0.6], [0.1, 0.5]],
-    }
-    assert Image.open(tmp_path / "warmup.png").format == "PNG"
+def test_most_confused_pairs_come_most_frequent_first():
+    truth = np.array([0, 0, 0, 1, 1, 2])
+    predicted = np.array([2, 2, 0, 0, 1, 2])
+    pairs = report.most_confused(truth, np.eye(3)[predicted], CLASSES)
+    assert pairs == [("zebra", "apple", 2), ("Noodles/Pasta", "zebra", 1)]
 
 
-@pytest.mark.parametrize("text", ["Fruit: 56.35%", "Crème brûlée: 3.20%", "x" * 80 + ": 100.00%"])
-def test_annotation_is_readable_and_not_clipped(text):
-    photo = np.full((300, 800, 3), 128, np.uint8)
-    picture = report.annotate(photo, text).astype(int)
-    assert picture.shape == (150, 400, 3)
-    green = (picture[..., 1] > 200) & (picture[..., 0] < 60) & (picture[..., 2] < 60)
-    columns = np.flatnonzero(green.any(axis=0))
-    assert len(columns) > 50
-    if len(text) < 40:
-        assert columns.max() < 400 - 2
+def test_nothing_is_confused_where_everything_is_right():
+    assert report.most_confused(TRUTH, np.eye(3)[TRUTH], CLASSES) == []
 
 
-def test_a_small_photo_is_enlarged_to_the_tutorials_width():
-    assert report.annotate(np.zeros((8, 8, 3), np.uint8), "1: 99.00%").shape == (400, 400, 3)
+def test_mistakes_and_successes_are_sorted_by_the_probability_of_the_right_class():
+    truth = np.array([0, 0, 0, 0])
+    first = np.array([0.9, 0.2, 0.6, 0.4])
+    probabilities = np.stack([first, 1 - first], axis=1)
+    assert list(report.confident_mistakes(truth, probabilities, 9)) == [1, 3]
+    assert list(report.uncertain_successes(truth, probabilities, 9)) == [2, 0]
+    assert list(report.uncertain_successes(truth, probabilities, 1)) == [2]
 
 
-@pytest.mark.parametrize("shape", [(4, 4000, 3), (4000, 4, 3), (1, 1, 3)])
-def test_a_strip_or_a_tower_is_annotated_in_a_size_one_can_look_at(shape):
-    picture = report.annotate(np.zeros(shape, np.uint8), "1: 99.00%")
-    assert picture.shape[1] == 400
-    assert 30 <= picture.shape[0] <= 2000
+@pytest.fixture
+def photos():
+    paths = [Path(f"{number}.jpg") for number in range(len(TRUTH))]
+    for number, path in enumerate(paths):
+        make_photo(path, TRUTH[number], number)
+    return images.Photos(tuple(paths), TRUTH, CLASSES)
+
+
+def test_evaluation_leaves_its_pictures_and_lists_pairs_and_mistakes(photos, tmp_path):
+    numbers, text = report.save_evaluation(tmp_path, "warmup_", photos, PROBABILITIES, 9)
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {"warmup_confusion.png", "warmup_mistakes.png", "warmup_uncertain.png"}
+    assert numbers["accuracy"] == pytest.approx(4 / 6)
+    assert "Noodles/Pasta taken for apple: 1 of 2" in text
+    assert "2.jpg: Noodles/Pasta taken for apple (90.00%)" in text
+
+
+def test_a_sheet_of_mistakes_goes_when_there_are_none_any_more(photos, tmp_path):
+    report.save_evaluation(tmp_path, "", photos, PROBABILITIES, 9)
+    _, text = report.save_evaluation(tmp_path, "", photos, np.eye(3)[TRUTH], 9)
+    assert not (tmp_path / "mistakes.png").exists()
+    assert "No mistakes" in text

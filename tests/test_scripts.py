@@ -7,6 +7,7 @@ import pytest
 from conftest import CLASSES, assert_one_error, leftovers, make_flat_download, read
 
 from pyimagesearch import artifacts, config, features, images
+from pyimagesearch.recipe import Phase
 
 BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
 
@@ -200,6 +201,57 @@ def test_predict_reports_an_unreadable_photo_and_answers_for_the_rest(built, scr
     assert status == 2
     assert not out
     assert_one_error(said, "nowhere.jpg", "No such file")
+
+
+@BOTH
+def test_classes_are_drawn_before_training_and_the_augmentation_only_where_there_is_one(
+    built, tiny, script, method
+):
+    tiny(phases=(Phase("head", augment=False, epochs=1),))
+    train(script, method)
+    drawn = {path.name for path in (config.OUTPUT_DIR / "tiny").glob("*.png")}
+    assert drawn == {"first_look.png"}
+    if method == "fine_tune":
+        tiny()
+        train(script, method)
+        assert (config.OUTPUT_DIR / "tiny" / "augmentation.png").is_file()
+
+
+def test_accuracy_asked_for_and_not_reached_ends_with_status_1_after_saving(built, script):
+    command = ("train", "--method", "fine_tune", "--assert-accuracy-at-least")
+    status, _, said = script(*command, 1.01)
+    assert status == 1
+    accuracy = read(config.OUTPUT_DIR / "tiny" / "fine_tune" / "metrics.json")["accuracy"]
+    assert_one_error(said, f"accuracy is {accuracy:.4f}", "1.01")
+    assert script(*command, accuracy)[0] == 0
+    assert script("predict", "--image", evaluation_photos().paths[0])[0] == 0
+
+
+def test_tensorboard_finds_every_phase(built, script):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert script("train", "--method", "fine_tune", "--tensorboard")[0] == 0
+    folder = config.OUTPUT_DIR / "tiny" / "fine_tune" / "tensorboard"
+    for phase, epochs in (("warmup", 2), ("unfrozen", 1)):
+        events = EventAccumulator(str(folder / phase / "validation"))
+        events.Reload()
+        assert "epoch_accuracy" in events.Tags()["tensors"]
+        assert len(events.Tensors("epoch_accuracy")) == epochs
+
+
+def test_sixteen_bits_learn_and_what_is_judged_and_saved_computes_in_32(built, script, monkeypatch):
+    monkeypatch.setattr(config, "PRECISION", "mixed_bfloat16")
+    for method in ("logistic_regression", "fine_tune"):
+        train(script, method)
+        folder = config.OUTPUT_DIR / "tiny" / method
+        network, _ = artifacts.load_whole(folder)
+        policies = {layer.dtype_policy.name for layer in network.layers if layer.weights}
+        assert policies == {"float32"}
+        assert read(folder / "metrics.json")["precision"] == "mixed_bfloat16"
+        photos = evaluation_photos()
+        answers = artifacts.load(folder).ask(photos.paths, 4).argmax(axis=1)
+        accuracy = np.mean(answers == photos.labels)
+        assert read(folder / "metrics.json")["accuracy"] == pytest.approx(accuracy)
 
 
 def test_predict_before_training_names_the_command(built, script):

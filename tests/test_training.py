@@ -37,17 +37,23 @@ def test_more_steps_than_batches_repeat_the_photos(built, tmp_path, views):
 
 
 @pytest.mark.parametrize(
-    ("cut", "augment", "variation"),
-    [(None, True, "mix"), ("block4_pool", True, "shift"), (None, False, None)],
+    ("cut", "augment", "augmented_and_mixed"),
+    [
+        (None, True, (True, True)),
+        ("block4_pool", True, (True, False)),
+        (None, False, (False, True)),
+    ],
 )
-def test_stored_views_are_varied_as_the_phase_can_bear(
-    built, tmp_path, monkeypatch, cut, augment, variation
+def test_stored_views_are_varied_where_the_phase_augments_and_mixed_for_a_head(
+    built, tmp_path, monkeypatch, cut, augment, augmented_and_mixed
 ):
     seen = []
     real = views.stored_batches
-    monkeypatch.setattr(views, "stored_batches", lambda *each: seen.append(each[-1]) or real(*each))
+    monkeypatch.setattr(
+        views, "stored_batches", lambda *each: seen.append(each[-2:]) or real(*each)
+    )
     fit(tiny_recipe(phases=(Phase("only", unfreeze_after=cut, augment=augment),)), tmp_path)
-    assert seen == [variation]
+    assert seen == [augmented_and_mixed]
 
 
 def test_history_is_on_disk_after_every_epoch(built, tmp_path, monkeypatch):
@@ -101,7 +107,7 @@ def test_balanced_class_weights_are_scikit_learns():
     ("views", "words"),
     [
         (2, r"warmup: about .* s; augmented afresh in every epoch it would be about .* s"),
-        (None, r"warmup: about .* s; with views=5 in the row it would be about .* s"),
+        (None, r"warmup: about .* s; with views=2 in the row it would be about .* s"),
     ],
 )
 def test_minutes_of_both_ways_are_said_before_a_phase_begins(built, tmp_path, capsys, views, words):
@@ -146,11 +152,47 @@ def test_description_says_what_the_epochs_of_a_phase_see(views, augment, words):
     assert words in training.describe(tiny_recipe(views=views), phase)
 
 
-def test_augmentation_is_drawn_only_where_a_phase_augments(built, tmp_path):
-    for augment, names in ((True, ["first_look", "augmentation"]), (False, ["first_look"])):
-        recipe = tiny_recipe(phases=(Phase("head", augment=augment),))
-        photos = images.list_photos("dataset", recipe, config.TRAIN)
-        folder = tmp_path / str(augment)
-        drawn = training.save_first_look(recipe, photos, 1, folder)
-        assert drawn == [folder / f"{name}.png" for name in names]
-        assert sorted(folder.iterdir()) == sorted(drawn)
+class Losses:
+    """Stands for the validation of a training: what it found in each epoch."""
+
+    def __init__(self, monkeypatch, losses):
+        self.weights = []
+        real = training.Follow.on_epoch_end
+
+        def on_epoch_end(follow, epoch, logs=None):
+            logs["val_loss"] = losses[epoch]
+            self.weights.append([w.numpy() for w in follow.model.trainable_variables])
+            real(follow, epoch, logs)
+
+        monkeypatch.setattr(training.Follow, "on_epoch_end", on_epoch_end)
+
+
+def test_patience_ends_a_phase_and_keep_best_goes_back_to_its_best_epoch(
+    built, tmp_path, monkeypatch
+):
+    seen = Losses(monkeypatch, [3, 1, 2, 2, 2, 2])
+    phase = Phase("warmup", epochs=6, learning_rate=1e-2, patience=2, keep_best=True)
+    classifier, _, rows = fit(tiny_recipe(phases=(phase,)), tmp_path)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    now = [weight.numpy() for weight in classifier.trainable_weights]
+    for kept, best, last in zip(now, seen.weights[1], seen.weights[-1], strict=True):
+        np.testing.assert_array_equal(kept, best)
+        assert np.any(kept != last)
+
+
+def test_keep_best_without_patience_trains_every_epoch(built, tmp_path, monkeypatch):
+    seen = Losses(monkeypatch, [1, 2, 3])
+    phase = Phase("warmup", epochs=3, learning_rate=1e-2, keep_best=True)
+    classifier, _, rows = fit(tiny_recipe(phases=(phase,)), tmp_path)
+    assert len(rows) == 3
+    for kept, best in zip(classifier.trainable_weights, seen.weights[0], strict=True):
+        np.testing.assert_array_equal(kept.numpy(), best)
+
+
+def test_without_either_the_last_epoch_counts(built, tmp_path, monkeypatch):
+    seen = Losses(monkeypatch, [1, 2, 3])
+    phase = Phase("warmup", epochs=3, learning_rate=1e-2)
+    classifier, _, rows = fit(tiny_recipe(phases=(phase,)), tmp_path)
+    assert len(rows) == 3
+    for kept, last in zip(classifier.trainable_weights, seen.weights[-1], strict=True):
+        np.testing.assert_array_equal(kept.numpy(), last)

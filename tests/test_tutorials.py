@@ -300,7 +300,7 @@ def test_imagenet_flag_offline_is_one_error(script, monkeypatch, tmp_path):
 
 
 def test_smoothed_curve_is_the_books_moving_average():
-    from pyimagesearch import report
+    from pyimagesearch import pictures
 
-    np.testing.assert_allclose(report.smooth([1, 2, 3], 0.8), [1, 1.2, 1.56])
-    assert report.smooth([1, 2, 3], 0) == [1, 2, 3]
+    np.testing.assert_allclose(pictures.smooth([1, 2, 3], 0.8), [1, 1.2, 1.56])
+    assert pictures.smooth([1, 2, 3], 0) == [1, 2, 3]

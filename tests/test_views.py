@@ -167,22 +167,50 @@ def test_stored_validation_comes_once_in_order(photos):
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), photos.labels)
 
 
-def test_shifted_moves_a_map_by_whole_cells_and_repeats_its_edge():
-    maps = np.arange(14 * 14, dtype=np.float32).reshape(1, 14, 14, 1)
-    shapes = set()
+def variants(maps, **augmentation):
+    """Return the different maps that 200 seeds make of one."""
+    made = set()
     for seed in range(200):
-        moved = views.shifted(maps, np.random.default_rng(seed))
-        assert moved.shape == maps.shape
-        shapes.add(moved.tobytes())
+        varied = views.varied(maps, Augmentation(**augmentation), np.random.default_rng(seed))
+        assert varied.shape == maps.shape
+        made.add(varied.tobytes())
+    return made
+
+
+def test_a_map_is_moved_by_whole_cells_and_its_edge_repeated():
+    maps = np.arange(14 * 14, dtype=np.float32).reshape(1, 14, 14, 1)
+    shapes = variants(maps, width_shift=0.2, height_shift=0.2)
     assert len(shapes) == 9
     left = np.concatenate([maps[:, :, :1], maps[:, :, :13]], axis=2)
     assert left.tobytes() in shapes
     assert maps.tobytes() in shapes
+    assert len(variants(maps, height_shift=0.2)) == 3
+
+
+def test_a_map_is_mirrored_only_where_photos_are():
+    maps = np.arange(8 * 8 * 2, dtype=np.float32).reshape(1, 8, 8, 2)
+    assert variants(maps, horizontal_flip=True) == {maps.tobytes(), maps[:, :, ::-1].tobytes()}
+    assert variants(maps, vertical_flip=True) == {maps.tobytes(), maps[:, ::-1].tobytes()}
+    assert variants(maps, rotation_degrees=30, zoom=0.2) == {maps.tobytes()}
+
+
+@pytest.mark.parametrize(("side", "count"), [(4, 1), (6, 1), (7, 3), (14, 3), (28, 5)])
+def test_maps_are_moved_as_far_as_their_size_allows(side, count):
+    maps = np.arange(side * side, dtype=np.float32).reshape(1, side, side, 1)
+    assert len(variants(maps, width_shift=0.2)) == count
+
+
+def test_varying_leaves_what_was_read_as_it_is():
+    maps = np.arange(8 * 8, dtype=np.float32).reshape(1, 8, 8, 1)
+    before = maps.copy()
+    variants(maps, horizontal_flip=True, width_shift=0.1)
+    np.testing.assert_array_equal(maps, before)
 
 
 def test_mixed_maps_lie_between_two_views_of_the_same_photo(photos):
     stored = random_store(len(photos), versions=2)
-    source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos), "mix")
+    still = tiny_recipe(augmentation=Augmentation())
+    source = views.stored_batches(still, photos, stored, (1,), len(photos), True, True)
     both = [stored.read([v] * len(photos), range(len(photos))).astype(np.float32) for v in (0, 1)]
     low, high = np.minimum(*both), np.maximum(*both)
     between = 0
@@ -195,20 +223,25 @@ def test_mixed_maps_lie_between_two_views_of_the_same_photo(photos):
     assert between > len(photos) / 4
 
 
-def test_small_maps_are_not_shifted(photos):
-    stored = random_store(len(photos), shape=(4, 4, 1), versions=1)
-    source = views.stored_batches(tiny_recipe(), photos, stored, (1,), len(photos), "shift")
-    known = {each.tobytes() for each in stored.read([0] * len(photos), range(len(photos)))}
-    assert {
-        each.tobytes() for batch, _ in one_epoch(source, len(photos)) for each in batch
-    } == known
-
-
 def test_auto_views_are_fresh_on_a_gpu_and_stored_on_a_cpu():
-    assert views.choose("auto", on_gpu=True) is None
-    assert views.choose("auto", on_gpu=False) == views.DEFAULT_VIEWS
-    assert views.choose(3, on_gpu=True) == 3
-    assert views.choose(None, on_gpu=False) is None
+    head, tail = tiny_recipe().phases
+    assert views.choose("auto", True, tail) is None
+    assert views.choose("auto", False, head) == views.HEAD_VIEWS
+    assert views.choose("auto", False, tail) == views.CUT_VIEWS
+    assert views.choose(3, True, tail) == 3
+    assert views.choose(None, False, head) is None
+
+
+def test_phases_have_views_of_their_own():
+    recipe = tiny_recipe(views="auto")
+    first, second = (views.views_of(recipe, number) for number in (0, 1))
+    assert len(first) == views.HEAD_VIEWS
+    assert len(second) == views.CUT_VIEWS
+    assert not set(first) & set(second)
+    assert [views.views_of(tiny_recipe(views=3), number) for number in (0, 1)] == [
+        (0, 1, 2),
+        (3, 4, 5),
+    ]
 
 
 def test_stored_views_are_made_again_when_what_they_depend_on_changes(photos, tmp_path):

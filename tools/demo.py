@@ -55,15 +55,18 @@ def python(script, *arguments, keep_output=False):
 
 
 def table(recipe):
-    """Return what both methods scored, how long each took, and where the pictures are."""
+    """Return what both methods scored, how long each took, and where it is to be seen."""
     folder = config.OUTPUT_DIR / recipe
     lines = ["", f"{'method':<22}{'accuracy':>9}{'seconds':>9}"]
     for method in METHODS:
         metrics = json.loads((ROOT / folder / method / "metrics.json").read_text())
         seconds = metrics["seconds"] + metrics.get("feature_seconds", 0)
         lines.append(f"{method:<22}{metrics['accuracy']:>9.3f}{seconds:>9.0f}")
-    pictures = sorted(each.relative_to(ROOT) for each in (ROOT / folder).rglob("*.png"))
-    return "\n".join([*lines, "", "pictures:", *(f"  {picture}" for picture in pictures)])
+    pages = sorted(each.relative_to(ROOT) for each in (ROOT / folder).rglob("report.html"))
+    pictures = sorted(each.relative_to(ROOT) for each in (ROOT / folder).glob("predictions/*.png"))
+    return "\n".join(
+        [*lines, "", "open in a browser:", *(f"  {each}" for each in (*pages, *pictures))]
+    )
 
 
 if __name__ == "__main__":

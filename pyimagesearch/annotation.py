@@ -1,0 +1,82 @@
+"""The picture of an answer: a copy of the photo with the class on it, and where it was seen."""
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import imutils
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pyimagesearch import files
+
+WIDTH, MARGIN, TALLEST = 400, 8, 2000  # pixels; the width is the tutorial's
+# OpenCV's letters are ASCII only; matplotlib brings a font that can write most class names. Its
+# import would take longer than the answer.
+FONT = (
+    Path(importlib.util.find_spec("matplotlib").origin).parent
+    / "mpl-data/fonts/ttf/DejaVuSans-Bold.ttf"
+)
+COLDEST, HOTTEST = 0.2, 0.65  # how much of the photo the colours cover
+
+
+def annotate(photo, text):
+    """Return a copy of a uint8 RGB photo, 400 pixels wide, with a line of green text on it."""
+    height = round(photo.shape[0] * WIDTH / photo.shape[1])
+    if MARGIN <= height <= TALLEST:
+        picture = imutils.resize(photo, width=WIDTH)
+    else:
+        # A strip of a few pixels, or a tower: no shape to keep.
+        picture = cv2.resize(photo, (WIDTH, min(max(height, 40), TALLEST)))
+    picture = Image.fromarray(picture)
+    ImageDraw.Draw(picture).text(
+        (MARGIN, MARGIN),
+        text,
+        font=fitting_font(text, WIDTH - 2 * MARGIN),
+        fill=(0, 255, 0),
+        stroke_width=2,
+        stroke_fill=(0, 0, 0),
+    )
+    return np.asarray(picture)
+
+
+def fitting_font(text, width):
+    """Return the largest font, of 20 pixels at most, in which a text is no wider than `width`."""
+    for size in range(20, 7, -1):
+        font = ImageFont.truetype(FONT, size)
+        if font.getlength(text) <= width:
+            break
+    return font
+
+
+def explain(photo, heat, text):
+    """Return a photo and, to its right, the same one `covered` with heat; `text` is on both."""
+    return np.hstack([annotate(each, text) for each in (photo, covered(photo, heat))])
+
+
+def covered(photo, heat):
+    """Return a photo under the heat of what counted for a class, dark blue to yellow.
+
+    Args:
+        photo: uint8 RGB (height, width, 3).
+        heat: (rows, columns) float32 from 0 to 1, over the whole photo.
+    """
+    smooth = cv2.resize(heat, photo.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    # Viridis is read alike by colour-blind people and in black and white.
+    colours = cv2.applyColorMap(np.uint8(255 * smooth), cv2.COLORMAP_VIRIDIS)
+    colours = cv2.cvtColor(colours, cv2.COLOR_BGR2RGB)
+    share = COLDEST + (HOTTEST - COLDEST) * smooth[..., None]
+    return np.uint8(share * colours + (1 - share) * photo)
+
+
+def save(path, picture):
+    """Write a uint8 RGB picture as PNG."""
+    with files.whole(path) as partial:
+        Image.fromarray(picture).save(partial)
+
+
+def show(picture):
+    """Show a uint8 RGB picture in a window until a key is pressed."""
+    cv2.imshow("any key goes on", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    cv2.waitKey(0)
+    cv2.destroyAllWindows()

@@ -1,0 +1,146 @@
+"""Each export is opened by its own runtime and compared with the classifier photo by photo."""
+
+import numpy as np
+import pytest
+from conftest import assert_one_error, read
+
+from pyimagesearch import artifacts, config, console, exports, images
+from pyimagesearch.recipe import EXPORTS, Head
+
+BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
+
+
+def export(script, method, *kinds):
+    status, _, said = script("train", "--method", method, "--export", *kinds)
+    assert status == 0, said
+
+
+def evaluation_pixels():
+    photos = images.list_photos(config.DATASET_DIR, config.RECIPES["tiny"], config.TEST)
+    return np.concatenate(list(images.batches(photos.paths, 32, 8)))
+
+
+def ask_onnx(path, pixels):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [each.name for each in session.get_inputs()] == ["photos"]
+    return session.run(None, {"photos": pixels})[0]
+
+
+def ask_litert(path, pixels):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    interpreter.resize_tensor_input(0, pixels.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def ask_saved_model(path, pixels):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return loaded.serve(pixels).numpy()
+
+
+RUNTIMES = {"onnx": ask_onnx, "litert": ask_litert, "saved_model": ask_saved_model}
+
+
+@BOTH
+def test_every_export_answers_as_the_classifier_does(trained, script, method):
+    folder = trained(method)
+    export(script, method, *EXPORTS)
+    pixels = evaluation_pixels()
+    expected = artifacts.load(folder).probabilities(pixels)
+    for kind in EXPORTS:
+        path = folder / "exports" / exports.FILES[kind]
+        np.testing.assert_allclose(RUNTIMES[kind](path, pixels), expected, atol=1e-5, err_msg=kind)
+    assert read(folder / "exports" / "classes.json") == read(folder / "classes.json")
+
+
+def test_a_sigmoid_is_exported_as_the_probability_of_the_second_class(tiny, script):
+    from conftest import make_flat_download
+
+    tiny(classes=("cat", "dog"), head=Head(units=8, output="sigmoid"))
+    make_flat_download("Tiny", labels=2)
+    assert script("build_dataset")[0] == 0
+    export(script, "fine_tune", *EXPORTS)
+    folder = config.OUTPUT_DIR / "tiny" / "fine_tune"
+    pixels = evaluation_pixels()
+    expected = artifacts.load(folder).probabilities(pixels)
+    for kind in EXPORTS:
+        rows = RUNTIMES[kind](folder / "exports" / exports.FILES[kind], pixels)
+        assert rows.shape == (len(pixels), 1)
+        np.testing.assert_allclose(rows[:, 0], expected[:, 1], atol=1e-5)
+    np.testing.assert_allclose(
+        exports.open_litert(folder).probabilities(pixels), expected, atol=1e-5
+    )
+
+
+def test_what_is_trained_already_is_only_exported(trained, script):
+    folder = trained()
+    before = (folder / "metrics.json").stat().st_mtime_ns
+    export(script, "fine_tune", "litert")
+    assert (folder / "exports" / "model.tflite").is_file()
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_training_again_takes_away_what_was_exported_before(trained, script):
+    folder = trained()
+    export(script, "fine_tune", "litert", "saved_model")
+    assert script("train", "--method", "fine_tune", "--force")[0] == 0
+    assert not (folder / "exports").exists()
+
+
+@BOTH
+def test_fast_prediction_gives_the_same_answers(trained, script, method):
+    trained(method)
+    export(script, method, "litert")
+    photos = images.list_photos(config.DATASET_DIR, config.RECIPES["tiny"], config.TEST).paths
+    arguments = ("predict", "--method", method, "--image", *photos)
+    status, slow, _ = script(*arguments)
+    assert status == 0
+    status, fast, _ = script(*arguments, "--fast")
+    assert status == 0
+    assert fast == slow
+
+
+def test_fast_prediction_without_an_export_names_the_command(trained, script):
+    trained()
+    photo = next(config.DATASET_DIR.rglob("*.jpg"))
+    status, _, said = script("predict", "--fast", "--image", photo)
+    assert status == 2
+    assert_one_error(said, "model.tflite is missing", "--export litert")
+
+
+def test_a_damaged_export_is_one_line(trained, script):
+    folder = trained()
+    export(script, "fine_tune", "litert")
+    path = folder / "exports" / "model.tflite"
+    path.write_bytes(path.read_bytes()[:1000])
+    photo = next(config.DATASET_DIR.rglob("*.jpg"))
+    status, _, said = script("predict", "--fast", "--image", photo)
+    assert status == 2
+    assert_one_error(said, "model.tflite cannot be loaded", "python train.py --recipe tiny")
+
+
+@pytest.mark.parametrize("package", ["tf2onnx", "ai_edge_litert"])
+def test_a_missing_optional_package_names_what_installs_it(trained, script, monkeypatch, package):
+    trained()
+    export(script, "fine_tune", "litert")
+    real = console.importlib.util.find_spec
+    monkeypatch.setattr(
+        console.importlib.util,
+        "find_spec",
+        lambda name, *_: None if name == package else real(name),
+    )
+    arguments = {
+        "tf2onnx": ("train", "--method", "fine_tune", "--export", "onnx"),
+        "ai_edge_litert": ("predict", "--fast", "--image", next(config.DATASET_DIR.rglob("*.jpg"))),
+    }[package]
+    status, _, said = script(*arguments)
+    assert status == 2
+    assert_one_error(said, package, "pip install -r requirements-extras.txt")

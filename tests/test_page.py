@@ -1,0 +1,61 @@
+"""report.html, as written and as headless Chromium shows it."""
+
+import re
+
+import pytest
+
+from pyimagesearch import config, page
+
+
+@pytest.fixture(params=["logistic_regression", "fine_tune"])
+def report_page(trained, request):
+    """Train the tiny recipe; return the path of the page."""
+    return trained(request.param) / page.NAME
+
+
+def test_page_has_the_accuracy_every_class_every_picture_and_every_setting(report_page):
+    text = report_page.read_text(encoding="utf-8")
+    metrics = page.files.read_json(report_page.parent / "metrics.json")
+    assert f"<dd>{metrics['accuracy']:.1%}</dd>" in text
+    for name in metrics["classes"]:
+        assert f"<td>{name}</td>" in text
+    drawn = [*report_page.parent.glob("*.png"), report_page.parent.parent / "first_look.png"]
+    if report_page.parent.name == "fine_tune":
+        drawn.append(report_page.parent.parent / "augmentation.png")
+        assert (report_page.parent / "history.png") in drawn
+    for path in drawn:
+        assert page.embedded(path) in text, path
+    for word in ("learning_rate=0.001", "rotation_degrees=20", "keras", "float32", "image_size"):
+        assert word in text
+
+
+def test_page_loads_nothing_and_runs_nothing(report_page):
+    text = report_page.read_text(encoding="utf-8")
+    without_pictures = re.sub(r"data:image/png;base64,[\w+/=]+", "", text)
+    assert "http" not in without_pictures
+    assert "<script" not in text
+
+
+def test_names_of_classes_are_shown_and_not_run(tmp_path, monkeypatch, tiny, script):
+    from conftest import make_flat_download
+
+    tiny(classes=("<script>alert(1)</script>", "a & b", "c"))
+    make_flat_download("Tiny")
+    assert script("build_dataset")[0] == 0
+    assert script("train", "--method", "fine_tune")[0] == 0
+    text = (config.OUTPUT_DIR / "tiny" / "fine_tune" / page.NAME).read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_fits_a_phone_and_a_desk_and_every_picture_shows(report_page, chromium, width):
+    tab = chromium.new_page(viewport={"width": width, "height": 800})
+    asked = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(report_page.absolute().as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    sizes = tab.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
+    assert sizes
+    assert all(sizes)
+    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
