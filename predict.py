@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections import Counter
-from pathlib import PurePath
+from pathlib import Path
 
 from pyimagesearch import console
 from pyimagesearch.recipe import BACKBONES, METHODS
@@ -24,27 +24,31 @@ BATCH_SIZE = 32
 
 def main(argv=None):
     arguments = read_arguments(argv)
-    if arguments.imagenet:
-        return ask_imagenet(arguments.imagenet, arguments.image)
 
     from pyimagesearch import artifacts, config, sources
 
-    recipe = console.find_recipe(arguments.recipe)
-    folder = artifacts.find(config.OUTPUT_DIR, recipe, arguments.method)
+    if arguments.imagenet:
+        pictures = Path(config.OUTPUT_DIR) / "imagenet" / "predictions"
+    else:
+        recipe = console.find_recipe(arguments.recipe)
+        pictures = config.OUTPUT_DIR / recipe.name / "predictions"
+        folder = artifacts.find(config.OUTPUT_DIR, recipe, arguments.method)
     names = list(sources.photos_of(arguments.image))
     # A wrong path is said at once, without waiting for TensorFlow.
     if not any(map(sources.is_there, names)):
-        return status(len(list(readable(names))), len(names))
-    classifier = load(folder, arguments.fast)
-    console.info(f"asking {folder}, which knows: {', '.join(classifier.classes)}")
+        return status(sum(1 for _ in readable(names)), len(names))
+    if arguments.imagenet:
+        classifier = load_untouched(arguments.imagenet)
+    else:
+        classifier = load(folder, arguments.fast)
 
     show = FORMATS[arguments.format]
-    copies = Copies(config.OUTPUT_DIR / recipe.name / "predictions", classifier, arguments)
+    copies = Copies(pictures, classifier, arguments)
     answered = 0
-    for name, photo, pixels, probabilities in answers(classifier, names):
+    for name, pixels, picture, probabilities in answers(classifier, names):
         best = classifier.likeliest(probabilities, arguments.top)
         show(name, best, first=not answered)
-        copies.save(name, photo, pixels, probabilities, best[0])
+        copies.save(name, pixels, picture, probabilities, best[0])
         answered += 1
     copies.tell(answered)
     return status(answered, len(names))
@@ -57,8 +61,8 @@ def read_arguments(argv):
         "--image", nargs="+", required=True, metavar="PHOTO", help="files, folders, patterns, URLs"
     )
     parser.add_argument("--method", choices=METHODS, help="which of a recipe's classifiers")
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="likeliest classes (3)")
-    parser.add_argument("--format", choices=FORMATS, default="table", help="of the answers")
+    parser.add_argument("--top", type=int, metavar="K", help="likeliest classes (3; ImageNet's 5)")
+    parser.add_argument("--format", choices=("table", "json", "csv"), help="of the answers")
     parser.add_argument("--fast", action="store_true", help="ask what --export litert made")
     parser.add_argument("--explain", action="store_true", help="draw where the classifier looks")
     parser.add_argument(
@@ -74,13 +78,18 @@ def read_arguments(argv):
         help="ask the untouched network, with its own 1,000 classes (VGG16)",
     )
     arguments = parser.parse_args(argv)
+    if arguments.top is None:
+        arguments.top = 5 if arguments.imagenet else 3
+    if arguments.format is None:
+        arguments.format = "lines" if arguments.imagenet else "table"
     for name, smallest in (("top", 1), ("copies", 0)):
         value = getattr(arguments, name)
         if value < smallest:
             raise console.UserError(f"--{name} is {value}; it takes a whole number from {smallest}")
-    if arguments.fast and arguments.explain:
+    chosen = [name for name in ("imagenet", "fast", "explain") if getattr(arguments, name)]
+    if len(chosen) > 1:
         raise console.UserError(
-            "--explain needs the whole network, which --fast does without. Leave one of them out"
+            f"--{chosen[0]} and --{chosen[1]} do not go together. Leave one of them out"
         )
     return arguments
 
@@ -90,50 +99,71 @@ def load(folder, fast):
     from pyimagesearch import artifacts, exports
 
     if fast:
-        return exports.open_litert(folder)
+        classifier = exports.open_litert(folder)
+    else:
+        console.load_tensorflow()
+        classifier = artifacts.load(folder)
+    console.info(f"asking {folder}, which knows: {', '.join(classifier.classes)}")
+    return classifier
+
+
+def load_untouched(backbone):
+    """Return a classifier that knows ImageNet's classes and nothing of ours."""
     console.load_tensorflow()
-    return artifacts.load(folder)
+    from pyimagesearch import artifacts, networks
+
+    classifier = artifacts.from_network(*networks.build_untouched(backbone))
+    console.info(f"asking {backbone} without any training here")
+    return classifier
 
 
 def answers(classifier, names):
-    """Yield (name, photo, what the network saw of it, probabilities) of each that can be read."""
+    """Yield (name, what the network sees, small copy, probabilities) of each that can be read."""
     import numpy as np
 
-    from pyimagesearch import images
-
-    # As evaluation reads them, so that the same photo gets the same answer.
-    photos = readable(names, images.DETAIL * classifier.image_size)
+    photos = readable(names, classifier.image_size)
     # On a terminal the answers themselves show how far it is.
     with console.progress("photos", None if sys.stdout.isatty() else len(names)) as done:
         while batch := list(itertools.islice(photos, BATCH_SIZE)):
-            pixels = np.stack([images.resize(photo, classifier.image_size) for _, photo in batch])
-            rows = classifier.probabilities(pixels)
-            for (name, photo), small, probabilities in zip(batch, pixels, rows, strict=True):
-                yield name, photo, small, probabilities
+            rows = classifier.probabilities(np.stack([pixels for _, pixels, _ in batch]))
+            for photo, probabilities in zip(batch, rows, strict=True):
+                yield *photo, probabilities
             done(len(batch))
 
 
-def readable(names, at_least=None):
-    """Yield (name, photo as images.read_rgb gives it) of each that can be read; report the rest."""
-    from pyimagesearch import images, sources
+def readable(names, size=1):
+    """Yield (name, photo at `size` pixels, small copy) of each that can be read; report the rest.
+
+    Threads read ahead. They keep no photo as large as it came: there may be ten thousand.
+    """
+    from pyimagesearch import annotation, images, sources
 
     def read(name):
         try:
-            return name, sources.read(name, at_least), None
+            # As evaluation reads it, so that the same photo gets the same answer.
+            photo = sources.read(name, images.enough_for(size))
         except sources.Unreadable as reason:
-            return name, None, reason
+            return reason
+        return name, images.resize(photo, size), annotation.small_copy(photo)
 
-    for name, photo, reason in images.ahead(read, names, 2 * BATCH_SIZE):
-        if reason is None:
-            yield name, photo
+    for photo in images.ahead(read, names, 2 * BATCH_SIZE):
+        if isinstance(photo, sources.Unreadable):
+            console.error(photo)
         else:
-            console.error(reason)
+            yield photo
 
 
-def show_line(name, best, first):
-    """Print an answer for a person."""
+def show_table(name, best, first):
+    """Print an answer on a line, for a person."""
     words = ", ".join(f"{label}: {share:.2%}" for label, share in best)
     console.show(f"{' '.join(name.splitlines())}  {words}")
+
+
+def show_lines(name, best, first):
+    """Print an answer as the third tutorial does, a line a class."""
+    console.show(name)
+    for label, share in best:
+        console.show(f"{share:7.2%} : {label}")
 
 
 def show_json(name, best, first):
@@ -145,17 +175,16 @@ def show_json(name, best, first):
 def show_csv(name, best, first):
     """Print an answer as a row of CSV; the first after a row of names."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="")
+    writer = csv.writer(text, lineterminator="\n")
     if first:
         numbers = ["", *(f"_{number}" for number in range(2, len(best) + 1))]
         pairs = [(f"class{number}", f"probability{number}") for number in numbers]
         writer.writerow(["image", *itertools.chain(*pairs)])
-        text.write("\n")
     writer.writerow([name, *itertools.chain(*best)])
-    console.show(text.getvalue())
+    console.show(text.getvalue().removesuffix("\n"))
 
 
-FORMATS = {"table": show_line, "json": show_json, "csv": show_csv}
+FORMATS = {"table": show_table, "lines": show_lines, "json": show_json, "csv": show_csv}
 
 
 class Copies:
@@ -171,7 +200,7 @@ class Copies:
 
             self.heat = explanation.heat_of(classifier.network)
 
-    def save(self, name, photo, pixels, probabilities, best):
+    def save(self, name, pixels, picture, probabilities, best):
         """Write the copy of one photo, while there are copies left to write."""
         from pyimagesearch import annotation
 
@@ -181,9 +210,9 @@ class Copies:
         text = "{}: {:.2%}".format(*best)
         if self.heat:
             heat = self.heat(pixels[None], [int(probabilities.argmax())])[0]
-            picture = annotation.explain(photo, heat, text)
+            picture = annotation.explain(picture, heat, text)
         else:
-            picture = annotation.annotate(photo, text)
+            picture = annotation.annotate(picture, text)
         annotation.save(self.folder / self.name_of(name), picture)
         if self.show:
             annotation.show(picture)
@@ -194,7 +223,7 @@ class Copies:
         It is cut to what every file system takes, which counts bytes.
         """
         # What an address has behind the name of its file does not belong to it.
-        stem = PurePath(name.split("?")[0] if "://" in name else name).stem
+        stem = Path(name.split("?")[0] if "://" in name else name).stem
         stem = os.fsencode(stem)[:150].decode("utf-8", "ignore") or "photo"
         self.names[stem] += 1
         number = f" ({self.names[stem]})" if self.names[stem] > 1 else ""
@@ -205,7 +234,7 @@ class Copies:
         count = self.names.total()
         if count:
             copies = "1 annotated copy" if count == 1 else f"{count:,} annotated copies"
-            rest = "" if count == answered else f" of {answered:,}; --copies N writes more"
+            rest = "" if count == answered else f" of {answered:,} photos; --copies N writes more"
             console.info(f"{copies}{rest} -> {self.folder}")
 
 
@@ -213,24 +242,6 @@ def status(answered, asked):
     """Return the exit status: None when every photo has its answer."""
     if answered < asked:
         return console.PARTLY if answered else console.MISTAKE
-
-
-def ask_imagenet(backbone, names):
-    """Print the five ImageNet classes that the untouched network finds likeliest in each photo."""
-    from pyimagesearch import sources
-
-    names = list(sources.photos_of(names))
-    photos = list(readable(names))
-    if photos:
-        console.load_tensorflow()
-        from pyimagesearch import networks
-
-        rows = networks.ask_imagenet(backbone, [photo for _, photo in photos])
-        for (name, _), classes in zip(photos, rows, strict=True):
-            console.show(f"{name}, {backbone} without any training here:")
-            for label, share in classes:
-                console.show(f"{share:7.2%} : {label}")
-    return status(len(photos), len(names))
 
 
 def has_display():

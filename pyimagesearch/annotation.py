@@ -20,14 +20,17 @@ FONT = (
 COLDEST, HOTTEST = 0.2, 0.65  # how much of the photo the colours cover
 
 
-def annotate(photo, text):
-    """Return a copy of a uint8 RGB photo, 400 pixels wide, with a line of green text on it."""
+def small_copy(photo):
+    """Return a copy of a uint8 RGB photo, 400 pixels wide."""
     height = round(photo.shape[0] * WIDTH / photo.shape[1])
     if MARGIN <= height <= TALLEST:
-        picture = imutils.resize(photo, width=WIDTH)
-    else:
-        # A strip of a few pixels, or a tower: no shape to keep.
-        picture = cv2.resize(photo, (WIDTH, min(max(height, 40), TALLEST)))
+        return imutils.resize(photo, width=WIDTH)
+    # A strip of a few pixels, or a tower: no shape to keep.
+    return cv2.resize(photo, (WIDTH, min(max(height, 40), TALLEST)))
+
+
+def annotate(picture, text):
+    """Return a small copy with a line of green text on it."""
     picture = Image.fromarray(picture)
     ImageDraw.Draw(picture).text(
         (MARGIN, MARGIN),
@@ -49,9 +52,9 @@ def fitting_font(text, width):
     return font
 
 
-def explain(photo, heat, text):
-    """Return a photo and, to its right, the same one `covered` with heat; `text` is on both."""
-    return np.hstack([annotate(each, text) for each in (photo, covered(photo, heat))])
+def explain(picture, heat, text):
+    """Return a small copy and, to its right, the same one `covered`; the text is on both."""
+    return np.hstack([annotate(each, text) for each in (picture, covered(picture, heat))])
 
 
 def covered(photo, heat):

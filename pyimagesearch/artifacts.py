@@ -20,6 +20,8 @@ from pyimagesearch.recipe import METHODS
 NETWORK, REGRESSION, BACKBONE = "model.keras", "model.skops", "backbone.keras"
 CLASSES, METRICS, REPORT = "classes.json", "metrics.json", "report.txt"
 EXPORTED = "exports"  # a folder in a classifier's
+# Whose versions a classifier depends on.
+PACKAGES = ("tensorflow", "keras", "scikit-learn", "numpy", "opencv-python", "pillow")
 # Fields of a row that only say where photos come from, or which script to run.
 ABOUT_THE_DOWNLOAD = {
     *("source", "download", "layout", "split", "official_counts", "validate_on_evaluation"),
@@ -111,11 +113,10 @@ def open_folder(folder):
 
 def finish(folder, metrics, made_from, splits, seed):
     """Write metrics.json, the last file of a classifier: it says that the others are whole."""
-    packages = ("tensorflow", "keras", "scikit-learn", "numpy", "opencv-python", "pillow")
     environment = {
         "photos": {split: len(photos) for split, photos in splits.items()},
         "seed": seed,
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "processor": f"{platform.system()} {platform.machine()}",
     }
     files.write_json(Path(folder) / METRICS, {**metrics, **environment, "made_from": made_from})
@@ -251,7 +252,20 @@ def loading_errors_explained(path):
         yield
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as failure:
         reason = files.first_sentence(failure)
-        raise UserError(f"{path} cannot be loaded: {reason}. {remake(path)}") from failure
+        raise UserError(
+            f"{path} cannot be loaded: {reason}. {other_versions(path.parent)}{remake(path)}"
+        ) from failure
+
+
+def other_versions(folder):
+    """Say which packages a classifier was made with that are others here, or nothing."""
+    made = (files.read_json(folder / METRICS) or {}).get("versions", {})
+    others = [
+        f"{package} {made[package]} (here {version(package)})"
+        for package in PACKAGES
+        if package in made and made[package] != version(package)
+    ]
+    return f"It was made with {', '.join(others)}. " if others else ""
 
 
 def unfinished(folder):

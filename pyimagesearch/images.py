@@ -27,8 +27,9 @@ LARGEST_PHOTO = 250_000_000
 Image.MAX_IMAGE_PIXELS = LARGEST_PHOTO // 2  # Pillow refuses at twice this and warns from here
 READERS = 4
 # A photo is decoded to twice the network's size at the least: what that leaves out changes a pixel
-# of the small copy by one or two levels in 255 at the most, on average.
-DETAIL = 2
+# of the small copy by one or two levels in 255 at the most, on average. And to what a picture on a
+# screen needs, for predict.py shows it.
+DETAIL, ON_SCREEN = 2, 448
 # What undoes each EXIF orientation; 1 is upright. Pillow's own exif_transpose also writes the
 # other tags anew, and fails where a camera wrote an odd one.
 TURNS = {
@@ -255,9 +256,14 @@ def read_dataset_photo(path, at_least=None):
         ) from failure
 
 
+def enough_for(size):
+    """Return how many pixels a side of a photo has to keep for a network of that size."""
+    return max(DETAIL * size, ON_SCREEN)
+
+
 def load(path, size):
     """Return one photo of the dataset at the network's size; errors as read_dataset_photo."""
-    return resize(read_dataset_photo(path, DETAIL * size), size)
+    return resize(read_dataset_photo(path, enough_for(size)), size)
 
 
 def batches(paths, size, batch_size, augment=None):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import files, images
+from pyimagesearch import files
 from pyimagesearch.console import UserError
 
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
@@ -272,16 +272,13 @@ def weights_digest(model):
     return sha.hexdigest()[:16]
 
 
-def ask_imagenet(backbone, photos, top=5):
-    """Return what an untouched network with its own top says of each photo.
+def build_untouched(backbone):
+    """Return a network with its own top, as it was trained on ImageNet, and its class names.
+
+    The network takes uint8 RGB (n, size, size, 3) photos and gives (n, 1000) probabilities.
 
     Args:
         backbone: a name in keras.applications.
-        photos: uint8 RGB (height, width, 3) arrays of any size.
-        top: how many of the 1,000 ImageNet classes, likeliest first.
-
-    Returns:
-        For each photo a list of (class name, probability).
 
     Raises:
         UserError: the weights or the class names cannot be downloaded.
@@ -290,11 +287,12 @@ def ask_imagenet(backbone, photos, top=5):
     module = sys.modules[application.__module__]
     with weights_errors_explained(f"{backbone} with its top", "imagenet"):
         network = application(weights="imagenet")
-        size = network.input_shape[1]
-        batch = np.stack([images.resize(photo, size) for photo in photos])
-        rows = forward(network)(module.preprocess_input(batch.astype(np.float32)))
-        answers = module.decode_predictions(rows.astype(np.float32), top=top)
-    return [[(name, float(share)) for _, name, share in answer] for answer in answers]
+        # The name of a class is what a row that is sure of it is decoded to.
+        certain = np.eye(network.output_shape[-1], dtype=np.float32)
+        names = [answer[0][1] for answer in module.decode_predictions(certain, top=1)]
+    photos = keras.Input(network.input_shape[1:], dtype="uint8", name="photos")
+    pixels = module.preprocess_input(keras.ops.cast(photos, "float32"))
+    return keras.Model(photos, network(pixels)), names
 
 
 def gradients(model):

@@ -63,7 +63,7 @@ def draw_classes(path, photos, each=5):
         # Spread over the class: neighbours in a folder are often of one series.
         chosen = mine[np.linspace(0, len(mine) - 1, min(each, len(mine))).astype(int)]
         for position in chosen:
-            pictures.append(images.read_dataset_photo(photos.paths[position], 600))
+            pictures.append(images.read_dataset_photo(photos.paths[position], images.ON_SCREEN))
             captions.append(name)
         pictures += [None] * (each - len(chosen))
         captions += [""] * (each - len(chosen))

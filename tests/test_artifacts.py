@@ -1,4 +1,5 @@
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -33,6 +34,21 @@ def test_unfinished_training_is_not_loaded(folder):
     artifacts.open_folder(folder)
     with pytest.raises(UserError, match=r"no finished classifier.*train\.py --recipe tiny"):
         artifacts.load(folder)
+
+
+def test_a_classifier_of_another_version_that_does_not_load_says_of_which(folder):
+    path = folder / artifacts.NETWORK
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", '{"module": "keras.layers", "class_name": "OfTomorrow"}')
+        archive.writestr("metadata.json", "{}")
+    here = artifacts.version("keras")
+    files.write_json(folder / artifacts.METRICS, {"versions": {"keras": "9.9.9", "numpy": "1"}})
+    with pytest.raises(UserError, match=rf"made with keras 9\.9\.9 \(here {here}\), numpy 1"):
+        artifacts.load(folder)
+    files.write_json(folder / artifacts.METRICS, {"versions": {"keras": here}})
+    with pytest.raises(UserError, match=r"cannot be loaded: .*\. Make it again") as refused:
+        artifacts.load(folder)
+    assert "made with" not in str(refused.value)
 
 
 def test_a_moved_classifier_still_answers(folder, tmp_path):

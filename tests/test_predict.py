@@ -95,7 +95,7 @@ def test_copies_are_of_the_first_photos_and_the_message_says_of_how_many(photos,
     assert status == 0
     assert len(out.splitlines()) == 15
     assert copies() == ["0_0.png", "0_1.png"]
-    assert "2 annotated copies of 15; --copies N writes more" in said
+    assert "2 annotated copies of 15 photos; --copies N writes more" in said
 
 
 def test_no_copies_writes_none(photos, script):
@@ -121,6 +121,7 @@ def test_explanation_stands_beside_the_photo(trained, script, method):
         (("--copies", -1), ("--copies", "-1")),
         (("--format", "xml"), ("xml", "json")),
         (("--fast", "--explain"), ("--explain", "--fast")),
+        (("--imagenet", "--explain"), ("--imagenet", "--explain")),
     ],
 )
 def test_wrong_arguments_are_one_line(tiny, script, arguments, words):

@@ -136,7 +136,7 @@ def look_at(classifier, heat_of, data):
     from pyimagesearch import annotation, images
 
     try:
-        photo = images.read_rgb(data, images.DETAIL * classifier.image_size)
+        photo = images.read_rgb(data, images.enough_for(classifier.image_size))
     except images.BrokenPhoto as broken:
         return f"cannot be read as a photo: {broken}"
     pixels = images.resize(photo, classifier.image_size)[None]
