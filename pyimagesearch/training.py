@@ -1,7 +1,7 @@
 """One phase of fine-tuning: what it reads, what learns, and how it is followed."""
 
 import csv
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -15,23 +15,19 @@ COLUMNS = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "se
 
 
 class Follow(keras.callbacks.Callback):
-    """Prints a line an epoch, draws a bar within it, and keeps history.csv up to date."""
+    """Prints a line an epoch, moves the phase's bar, and keeps history.csv up to date."""
 
-    def __init__(self, phase, steps, rows, path, bars):
+    def __init__(self, phase, rows, path, step_done):
         super().__init__()
-        self.phase, self.steps, self.rows, self.path = phase, steps, rows, path
-        self.bars = bars  # an ExitStack: the bar is put away even when an epoch is interrupted
+        self.phase, self.rows, self.path, self.step_done = phase, rows, path, step_done
 
     def on_epoch_begin(self, epoch, logs=None):
         self.clock = console.Stopwatch()
-        title = f"{self.phase.name} {epoch + 1}/{self.phase.epochs}"
-        self.step_done = self.bars.enter_context(console.progress(title, self.steps))
 
     def on_train_batch_end(self, batch, logs=None):
         self.step_done()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bars.close()
         numbers = {name: float(logs[name]) for name in COLUMNS[2:6]}
         seconds = round(self.clock.seconds, 2)
         self.rows.append(
@@ -85,7 +81,8 @@ def fit(classifier, recipe, number, splits, seed, folder, rows, history_path, lo
     learner, training, validation = source(classifier, recipe, number, splits, seed, folder)
     networks.compile_for(learner, phase)
     steps = steps_in_an_epoch(phase, splits[0], recipe)
-    with ExitStack() as bars, reading_errors_explained() as note:
+    bar = console.progress(phase.name, phase.epochs * steps)
+    with bar as step_done, reading_errors_explained() as note:
         learner.fit(
             as_dataset(training, learner.input, tf.data.INFINITE_CARDINALITY, note),
             epochs=phase.epochs,
@@ -94,7 +91,7 @@ def fit(classifier, recipe, number, splits, seed, folder, rows, history_path, lo
                 validation, learner.input, batches_in(splits[1], recipe), note
             ),
             class_weight=weigh_classes(recipe, splits[0].labels),
-            callbacks=[Follow(phase, steps, rows, history_path, bars), *followers(phase, log_dir)],
+            callbacks=[Follow(phase, rows, history_path, step_done), *followers(phase, log_dir)],
             shuffle=False,  # the data come shuffled
             verbose=0,
         )
