@@ -58,7 +58,18 @@ def read_arguments(argv):
         metavar="SHARE",
         help="end with status 1 when the evaluation accuracy is lower",
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    # Said now, not after an hour of training.
+    if "onnx" in (arguments.export or ()):
+        console.require("tf2onnx", "--export onnx")
+    if arguments.tensorboard:
+        console.require("tensorboard", "--tensorboard")
+    least = arguments.assert_accuracy_at_least
+    if least is not None and not 0 <= least <= 1:
+        raise console.UserError(
+            f"--assert-accuracy-at-least is {least}; it takes a share from 0 to 1, such as 0.85"
+        )
+    return arguments
 
 
 def train(recipe, method, splits, folder, made_from, tensorboard):

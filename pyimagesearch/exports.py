@@ -24,10 +24,8 @@ def export(folder, kind):
         kind: onnx, litert or saved_model.
 
     Raises:
-        UserError: there is no classifier, or a package for this kind is not installed.
+        UserError: there is no classifier.
     """
-    if kind == "onnx":
-        console.require("tf2onnx", "--export onnx")
     console.load_tensorflow()
     import keras
 

@@ -109,7 +109,6 @@ def followers(phase, log_dir):
             )
         )
     if log_dir is not None:
-        console.require("tensorboard", "--tensorboard")
         callbacks.append(keras.callbacks.TensorBoard(log_dir / phase.name, write_graph=False))
     return callbacks
 

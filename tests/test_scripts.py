@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import CLASSES, assert_one_error, leftovers, make_flat_download, read
 
-from pyimagesearch import artifacts, config, features, images
+from pyimagesearch import artifacts, config, console, features, images
 from pyimagesearch.recipe import Phase
 
 BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
@@ -217,14 +217,31 @@ def test_classes_are_drawn_before_training_and_the_augmentation_only_where_there
         assert (config.OUTPUT_DIR / "tiny" / "augmentation.png").is_file()
 
 
-def test_accuracy_asked_for_and_not_reached_ends_with_status_1_after_saving(built, script):
+def test_accuracy_asked_for_and_not_reached_ends_with_status_1(trained, script):
+    path = trained() / "metrics.json"
+    path.write_text(path.read_text().replace('"accuracy": ', '"accuracy": 0.5, "was": ', 1))
     command = ("train", "--method", "fine_tune", "--assert-accuracy-at-least")
-    status, _, said = script(*command, 1.01)
+    status, out, said = script(*command, 0.51)
     assert status == 1
-    accuracy = read(config.OUTPUT_DIR / "tiny" / "fine_tune" / "metrics.json")["accuracy"]
-    assert_one_error(said, f"accuracy is {accuracy:.4f}", "1.01")
-    assert script(*command, accuracy)[0] == 0
-    assert script("predict", "--image", evaluation_photos().paths[0])[0] == 0
+    assert "support" in out
+    assert_one_error(said, "accuracy is 0.5", "0.51")
+    assert script(*command, 0.5)[0] == 0
+    status, _, said = script(*command, 85)
+    assert status == 2
+    assert_one_error(said, "--assert-accuracy-at-least", "85", "0.85")
+
+
+@pytest.mark.parametrize("options", [("--tensorboard",), ("--export", "onnx")])
+def test_a_missing_optional_package_is_said_before_training(built, script, monkeypatch, options):
+    real = console.importlib.util.find_spec
+    hidden = ("tensorboard", "tf2onnx")
+    monkeypatch.setattr(
+        console.importlib.util, "find_spec", lambda name, *_: None if name in hidden else real(name)
+    )
+    status, _, said = script("train", *options)
+    assert status == 2
+    assert_one_error(said, options[-1], "pip install -r requirements-extras.txt")
+    assert not config.OUTPUT_DIR.exists()
 
 
 def test_tensorboard_finds_every_phase(built, script):
