@@ -22,6 +22,8 @@ CAPTIONS = {
     "first_look": "What the classes look like.",
     "augmentation": "What is on the photo must stay recognisable in every draw.",
 }
+# Fields of a row that logistic regression does not read.
+OF_FINE_TUNING = ("head", "augmentation", "views", "class_weights", "phases", "smoothing")
 
 
 def write(folder, recipe):
@@ -45,7 +47,7 @@ def write(folder, recipe):
             (heading, [(embedded(path), caption_of(path)) for path in paths if path.is_file()])
             for heading, paths in sections(folder, list(metrics.get("phases", {})))
         ],
-        settings=settings(recipe),
+        settings=settings(recipe, folder.name),
         text=(folder / artifacts.REPORT).read_text(encoding="utf-8"),
     )
     files.write_text(folder / NAME, page)
@@ -84,17 +86,25 @@ def embedded(path):
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def settings(recipe):
-    """Return [(field, value)] of a row, its parts field by field."""
+def settings(recipe, method):
+    """Return [(field, value)] of what a method uses of a row, its parts field by field."""
     rows = []
     for field, value in asdict(recipe).items():
+        if field in ("name", "method") or (
+            method == "logistic_regression" and field in OF_FINE_TUNING
+        ):
+            continue
         if field == "phases":
-            rows += [
-                (f"phase {phase['name']}", ", ".join(f"{k}={v!r}" for k, v in phase.items()))
-                for phase in value
-            ]
+            rows += [(f"phase {phase.pop('name')}", described(phase)) for phase in value]
         elif isinstance(value, dict):
-            rows.append((field, ", ".join(f"{k}={v!r}" for k, v in value.items())))
-        elif value not in (None, "") and field != "name":
+            rows.append((field, described(value)))
+        elif value not in (None, ""):
             rows.append((field, ", ".join(value) if isinstance(value, tuple) else value))
+    if method == "logistic_regression":
+        rows.append(("pooling", recipe.head.pooling))
     return rows
+
+
+def described(fields):
+    """Return fields as text, without those that are off."""
+    return ", ".join(f"{k}={v!r}" for k, v in fields.items() if v is not None and v is not False)

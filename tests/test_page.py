@@ -25,8 +25,10 @@ def test_page_has_the_accuracy_every_class_every_picture_and_every_setting(repor
         assert (report_page.parent / "history.png") in drawn
     for path in drawn:
         assert page.embedded(path) in text, path
-    for word in ("learning_rate=0.001", "rotation_degrees=20", "keras", "float32", "image_size"):
+    for word in ("keras", "float32", "image_size", "pooling"):
         assert word in text
+    for word in ("learning_rate=0.001", "rotation_degrees=20", "units=8"):
+        assert (word in text) == (report_page.parent.name == "fine_tune")
 
 
 def test_page_loads_nothing_and_runs_nothing(report_page):
