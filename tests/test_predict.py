@@ -82,6 +82,13 @@ def test_unreadable_photos_are_reported_and_the_rest_goes_on(photos, script):
     assert "half.jpg" in errors[1]
 
 
+def test_a_wrong_path_is_one_line(photos, script):
+    status, out, said = script("predict", "--image", "nowhere.jpg")
+    assert status == 2
+    assert not out
+    assert_one_error(said, "nowhere.jpg", "No such file", "--image")
+
+
 def test_an_empty_folder_says_so(photos, script):
     Path("nothing").mkdir()
     status, out, said = script("predict", "--image", "nothing")

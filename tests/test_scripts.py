@@ -56,8 +56,8 @@ def test_scripts_in_sequence_leave_a_classifier_its_report_and_its_pictures(buil
 
 
 @BOTH
-def test_predict_agrees_with_the_evaluation_on_every_photo(built, script, method):
-    train(script, method)
+def test_predict_agrees_with_the_evaluation_on_every_photo(trained, script, method):
+    trained(method)
     photos = evaluation_photos()
     status, together, said = script(
         "predict", "--method", method, "--top", 3, "--image", *photos.paths
@@ -164,8 +164,8 @@ def test_same_seed_gives_the_same_metrics_twice(built, script):
 
 
 @BOTH
-def test_predict_needs_nothing_from_config_but_the_folder(built, tiny, script, method):
-    train(script, method)
+def test_predict_needs_nothing_from_config_but_the_folder(trained, tiny, script, method):
+    trained(method)
     photo = evaluation_photos().paths[0]
     _, before, _ = script("predict", "--method", method, "--image", photo)
     tiny(classes=("one", "two"), image_size=64, preprocessing="rescale")
@@ -174,11 +174,11 @@ def test_predict_needs_nothing_from_config_but_the_folder(built, tiny, script, m
     assert after == before
 
 
-def test_predict_writes_copies_400_pixels_wide_and_keeps_namesakes_apart(built, script, tmp_path):
+def test_predict_writes_copies_400_pixels_wide_and_keeps_namesakes_apart(trained, script, tmp_path):
     from conftest import make_photo
     from PIL import Image
 
-    train(script, "fine_tune")
+    trained()
     for folder in ("here", "there"):
         make_photo(tmp_path / folder / "photo.jpg", 0, 1)
     status, out, _ = script("predict", "--image", "here/photo.jpg", "there/photo.jpg")
@@ -187,20 +187,6 @@ def test_predict_writes_copies_400_pixels_wide_and_keeps_namesakes_apart(built, 
     copies = sorted((config.OUTPUT_DIR / "tiny" / "predictions").iterdir())
     assert [path.name for path in copies] == ["photo (2).png", "photo.png"]
     assert all(Image.open(path).width == 400 for path in copies)
-
-
-def test_predict_reports_an_unreadable_photo_and_answers_for_the_rest(built, script, tmp_path):
-    train(script, "fine_tune")
-    good = evaluation_photos().paths[0]
-    (tmp_path / "text.jpg").write_text("no picture")
-    status, out, said = script("predict", "--image", "text.jpg", good)
-    assert status == 1
-    assert len(out.splitlines()) == 1
-    assert_one_error(said, "text.jpg", "not a picture")
-    status, out, said = script("predict", "--image", "nowhere.jpg")
-    assert status == 2
-    assert not out
-    assert_one_error(said, "nowhere.jpg", "No such file")
 
 
 @BOTH
