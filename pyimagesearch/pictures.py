@@ -157,7 +157,7 @@ def draw_curves(path, rows, title, smoothing=0):
             panel.axvline(begin + 0.5, color="grey", linestyle="--", linewidth=1)
             panel.annotate(
                 f" {rows[begin]['phase']}",
-                (begin + 0.5, 1),
+                (begin + 0.5, 0.98),
                 xycoords=("data", "axes fraction"),
                 va="top",
                 color="dimgrey",
