@@ -79,7 +79,8 @@ def test_food5k_label_0_is_non_food_whatever_the_alphabet_says(shortened, script
     # 64 pixels through five poolings leave 2 x 2 cells of 512 channels.
     assert len(header.split(",")) == 1 + 2 * 2 * 512
     drawn = pictures("food5k", "logistic_regression")
-    assert drawn == ({"confusion.png"} | (set() if "No mistakes" in out else {"mistakes.png"}))
+    mistakes = set() if "No mistakes" in out else {"mistakes.png"}
+    assert drawn == {"confusion.png", "uncertain.png"} | mistakes
 
 
 def test_food11_goes_its_whole_road_with_a_slash_in_its_class_names(shortened, script):
