@@ -44,12 +44,12 @@ def main(argv=None):
     (folder / features.MADE_FROM).unlink(missing_ok=True)
     # What a classifier is judged by goes through it as it will be saved and asked: in float32.
     exact = networks.in_float32(extractor)
+    fast_run, exact_run = networks.forward(extractor), networks.forward(exact)
     total, waiting = console.Stopwatch(), console.Waiting()
     for name, photos in splits.items():
         clock = console.Stopwatch()
         pixels = images.batches(photos.paths, recipe.image_size, recipe.batch_size)
-        network = exact if name == config.TEST else extractor
-        rows = map(networks.forward(network), waiting.over(pixels))
+        rows = map(exact_run if name == config.TEST else fast_run, waiting.over(pixels))
         path = folder / f"{name}.csv"
         with console.progress(name, len(photos)) as done:
             columns = features.write_csv(path, photos.labels, rows, done)

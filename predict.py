@@ -191,7 +191,7 @@ class Copies:
     """Annotated copies of the first photos of a run."""
 
     def __init__(self, folder, classifier, arguments):
-        self.folder, self.left = folder, arguments.copies
+        self.folder, self.most = folder, arguments.copies
         self.names = Counter()  # photos of one name may come from several folders
         self.show = arguments.show and has_display()
         self.heat = None
@@ -204,9 +204,8 @@ class Copies:
         """Write the copy of one photo, while there are copies left to write."""
         from pyimagesearch import annotation
 
-        if not self.left:
+        if self.names.total() >= self.most:
             return
-        self.left -= 1
         text = "{}: {:.2%}".format(*best)
         if self.heat:
             heat = self.heat(pixels[None], [int(probabilities.argmax())])[0]

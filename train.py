@@ -9,7 +9,7 @@ python train.py --recipe food11 --export onnx
 import shlex
 
 from pyimagesearch import console
-from pyimagesearch.recipe import METHODS
+from pyimagesearch.recipe import EXPORTS, METHODS
 
 
 def main(argv=None):
@@ -41,8 +41,6 @@ def main(argv=None):
 
 def read_arguments(argv):
     """Return what the user typed."""
-    from pyimagesearch.recipe import EXPORTS
-
     parser = console.parser(__doc__.splitlines()[0])
     parser.add_argument("--method", choices=METHODS, help="instead of the recipe's own")
     parser.add_argument("--force", action="store_true", help="train again what is trained")

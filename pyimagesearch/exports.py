@@ -8,8 +8,7 @@ from pyimagesearch import console, files
 from pyimagesearch.console import UserError
 
 FILES = {"onnx": "model.onnx", "litert": "model.tflite", "saved_model": "saved_model"}
-# What Keras calls them, and the package that writes or runs each.
-KERAS_NAMES = {"onnx": "onnx", "litert": "litert", "saved_model": "tf_saved_model"}
+KERAS_NAMES = {"saved_model": "tf_saved_model"}  # where Keras has another name for one
 
 
 def export(folder, kind):
@@ -36,7 +35,9 @@ def export(folder, kind):
     photos = keras.InputSpec(shape=(None, *network.input_shape[1:]), dtype="uint8", name="photos")
     files.remove(target)
     with files.whole(target) as partial, console.silenced():
-        network.export(partial, format=KERAS_NAMES[kind], input_signature=[photos], verbose=False)
+        network.export(
+            partial, format=KERAS_NAMES.get(kind, kind), input_signature=[photos], verbose=False
+        )
     files.write_json(target.with_name(artifacts.CLASSES), classes)
     return target
 

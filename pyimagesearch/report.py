@@ -83,14 +83,19 @@ def confident_mistakes(truth, probabilities, count):
     seemed, the worse.
     """
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != truth)
-    right_answer = probabilities[wrong, truth[wrong]]
-    return wrong[np.argsort(right_answer, kind="stable")][:count]
+    return least_likely(wrong, truth, probabilities, count)
 
 
 def uncertain_successes(truth, probabilities, count):
     """Return the positions of the right answers given with the least certainty, lowest first."""
     right = np.flatnonzero(probabilities.argmax(axis=1) == truth)
-    return right[np.argsort(probabilities[right, truth[right]], kind="stable")][:count]
+    return least_likely(right, truth, probabilities, count)
+
+
+def least_likely(positions, truth, probabilities, count):
+    """Return those of some positions where the right answer seemed least likely, lowest first."""
+    right_answer = probabilities[positions, truth[positions]]
+    return positions[np.argsort(right_answer, kind="stable")][:count]
 
 
 def save_evaluation(folder, stem, photos, probabilities, count):
