@@ -1,5 +1,5 @@
 # make setup   a .venv with everything in it      make demo   the whole road, on real photos
-# make test    the tests                          make lint   ruff
+# make test    the tests                          make lint   ruff and codespell
 # make bench   the race against a plain port of the tutorials, which takes long
 .PHONY: setup demo test lint bench
 
@@ -30,7 +30,7 @@ test: setup
 	@$(BIN)/python -m pytest
 
 lint: setup
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
 
 bench: setup
 	@$(BIN)/python tools/get_weights.py

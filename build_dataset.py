@@ -14,7 +14,7 @@ def main(argv=None):
     parser.add_argument("--force", action="store_true", help="check and copy every photo again")
     arguments = parser.parse_args(argv)
 
-    from pyimagesearch import config, datasets
+    from pyimagesearch import config, datasets, files
 
     recipe = console.find_recipe(arguments.recipe)
     splits = (config.TRAIN, config.VAL, config.TEST)
@@ -23,9 +23,11 @@ def main(argv=None):
     entries = datasets.find(recipe, splits, config.SEED)
     console.info(f"{recipe.source}: {len(entries):,} photos in {len(recipe.classes)} classes")
 
-    with console.progress("checking and copying", len(entries)) as done:
-        results = datasets.build(recipe, entries, config.DATASET_DIR, arguments.force, done)
-    datasets.report_build(recipe, results, config.DATASET_DIR, splits)
+    targets = datasets.plan(recipe, entries, config.DATASET_DIR)
+    with files.held(config.DATASET_DIR / recipe.name):
+        with console.progress("checking and copying", len(entries)) as done:
+            results = datasets.build(entries, targets, arguments.force, done)
+        datasets.report_build(recipe, results, config.DATASET_DIR, splits)
 
     console.show(datasets.count_table(recipe, results, splits))
     new = sum(each.new for each in results)

@@ -17,23 +17,27 @@ def main(argv=None):
     from pyimagesearch import config, features, files, images
 
     recipe = console.find_recipe(arguments.recipe)
-    folder = config.OUTPUT_DIR / recipe.name / "features"
+    dataset, output = (each / recipe.name for each in (config.DATASET_DIR, config.OUTPUT_DIR))
     names = (config.TRAIN, config.VAL, config.TEST)
-    splits = {name: images.list_photos(config.DATASET_DIR, recipe, name) for name in names}
+    with files.held(dataset, shared=True):
+        splits = {name: images.list_photos(config.DATASET_DIR, recipe, name) for name in names}
+        with files.held(output):
+            origin = features.origin(recipe, splits, config)
+            made = files.read_json(output / "features" / features.MADE_FROM)
+            changes = ["there are none yet"] if made is None else features.changes(made, origin)
+            if changes or arguments.force:
+                if made and changes:
+                    console.info(f"extracting again: {'; '.join(changes)}")
+                extract_all(recipe, splits, output / "features", origin)
+            else:
+                console.info(f"{output / 'features'} is up to date; --force extracts again")
+    console.info(f"next: python train.py --recipe {recipe.name} --method logistic_regression")
 
-    origin = features.origin(recipe, splits, config)
-    follows = f"next: python train.py --recipe {recipe.name} --method logistic_regression"
-    made = files.read_json(folder / features.MADE_FROM)
-    if made and not arguments.force:
-        changes = features.changes(made, origin)
-        if not changes:
-            console.info(f"{folder} is up to date; --force extracts again")
-            console.info(follows)
-            return
-        console.info(f"extracting again: {'; '.join(changes)}")
 
+def extract_all(recipe, splits, folder, origin):
+    """Write the CSV of every split, and the network that made them."""
     console.load_tensorflow()
-    from pyimagesearch import networks
+    from pyimagesearch import artifacts, config, features, files, networks
 
     precision = networks.set_precision(config.PRECISION)
     weights = networks.find_weights(recipe.backbone, config.WEIGHTS)
@@ -42,34 +46,50 @@ def main(argv=None):
 
     # What says that the features are complete goes first and comes back last.
     (folder / features.MADE_FROM).unlink(missing_ok=True)
+    features.begin(folder, {**origin, "precision": precision, "versions": artifacts.versions()})
     # What a classifier is judged by goes through it as it will be saved and asked: in float32.
     exact = networks.in_float32(extractor)
     fast_run, exact_run = networks.forward(extractor), networks.forward(exact)
-    total, waiting = console.Stopwatch(), console.Waiting()
+    seconds, waiting = 0, console.Waiting()
     for name, photos in splits.items():
-        clock = console.Stopwatch()
-        pixels = images.batches(photos.paths, recipe.image_size, recipe.batch_size)
-        rows = map(exact_run if name == config.TEST else fast_run, waiting.over(pixels))
         path = folder / f"{name}.csv"
-        with console.progress(name, len(photos)) as done:
-            columns = features.write_csv(path, photos.labels, rows, done)
-        console.info(f"{name}: {len(photos):,} photos -> {path} ({columns:,} columns, {clock})")
-
+        took = features.finished_seconds(path)
+        if took is None:
+            clock = console.Stopwatch()
+            run = exact_run if name == config.TEST else fast_run
+            columns = extract(run, recipe, photos, path, waiting)
+            took = clock.seconds
+            features.finish(path, took)
+            console.info(f"{name}: {len(photos):,} photos -> {path} ({columns:,} columns, {clock})")
+        else:
+            console.info(f"{name}: finished before the interruption")
+        seconds += took
     console.info(f"the network waited for photos {waiting.share:.1%} of the time")
 
     files.write_json(folder / "classes.json", list(recipe.classes))
     with files.whole(folder / "backbone.keras") as partial:
         exact.save(partial)
-    seconds = round(total.seconds, 1)
     made = {
         **origin,
-        "columns": columns,
+        "columns": extractor.output_shape[-1],
         "precision": precision,
-        "seconds": seconds,
+        "seconds": round(seconds, 1),
         "waiting_share": round(waiting.share, 4),
     }
     files.write_json(folder / features.MADE_FROM, made)
-    console.info(follows)
+    files.remove(folder / features.BEGUN)
+
+
+def extract(run, recipe, photos, path, waiting):
+    """Write what a network says of the photos of a split; return the number of features."""
+    from pyimagesearch import features, images
+
+    def outputs(start):
+        paths = photos.paths[start:]
+        return map(run, waiting.over(images.batches(paths, recipe.image_size, recipe.batch_size)))
+
+    with console.progress(path.stem, len(photos)) as done:
+        return features.write_csv(path, photos.labels, recipe.batch_size, outputs, done)
 
 
 if __name__ == "__main__":

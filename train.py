@@ -15,13 +15,24 @@ from pyimagesearch.recipe import EXPORTS, METHODS
 def main(argv=None):
     arguments = read_arguments(argv)
 
-    from pyimagesearch import artifacts, config, exports, images
+    from pyimagesearch import config, files, images
 
     recipe = console.find_recipe(arguments.recipe)
     method = arguments.method or recipe.method
-    folder = config.OUTPUT_DIR / recipe.name / method
+    dataset, output = (each / recipe.name for each in (config.DATASET_DIR, config.OUTPUT_DIR))
     names = (config.TRAIN, config.VAL, config.TEST)
-    splits = {name: images.list_photos(config.DATASET_DIR, recipe, name) for name in names}
+    with files.held(dataset, shared=True):
+        splits = {name: images.list_photos(config.DATASET_DIR, recipe, name) for name in names}
+        with files.held(output):
+            bring_up_to_date(recipe, method, splits, output / method, arguments)
+    photo = shlex.quote(str(splits[config.TEST].paths[0]))
+    console.info(f"next: python predict.py --recipe {recipe.name} --image {photo}")
+    return judge(output / method, arguments.assert_accuracy_at_least)
+
+
+def bring_up_to_date(recipe, method, splits, folder, arguments):
+    """Train what is not trained yet or not from this; export what was asked for."""
+    from pyimagesearch import artifacts, config, exports
 
     made_from = artifacts.made_from(recipe, method, splits, config)
     changes = artifacts.changes(folder, made_from)
@@ -34,9 +45,6 @@ def main(argv=None):
         train(recipe, method, splits, folder, made_from, arguments.tensorboard)
     for kind in arguments.export or ():
         console.info(f"exported: {exports.export(folder, kind)}")
-    photo = shlex.quote(str(splits[config.TEST].paths[0]))
-    console.info(f"next: python predict.py --recipe {recipe.name} --image {photo}")
-    return judge(folder, arguments.assert_accuracy_at_least)
 
 
 def read_arguments(argv):
@@ -127,9 +135,8 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
     console.load_tensorflow()
     import keras
 
-    from pyimagesearch import artifacts, config, files, networks, pictures, training
+    from pyimagesearch import artifacts, checkpoint, config, networks, training, views
 
-    clock = console.Stopwatch()
     keras.utils.set_random_seed(config.SEED)
     precision = networks.set_precision(config.PRECISION)
     weights = networks.find_weights(recipe.backbone, config.WEIGHTS)
@@ -140,47 +147,38 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
         training.draw_augmentation(drawn, recipe, splits[config.TRAIN], config.SEED)
         console.info(f"and what the augmentation does: {drawn}")
 
-    test = splits[config.TEST]
-    rows, texts, phases = [], [], {}
-    for number, phase in enumerate(recipe.phases):
+    # An interrupted training goes on only on the same kind of machine, with the same packages.
+    of = {**made_from, "precision": precision, "versions": artifacts.versions()}
+    done = checkpoint.Checkpoint(folder, of, classifier, recipe.phases)
+    done.resume()
+    logs = folder / "tensorboard" if tensorboard else None
+    learned_from = splits[config.TRAIN], splits[config.VAL]
+    for number, phase in enumerate(recipe.phases[done.phase :], done.phase):
         # The head starts from random numbers. Its first gradients are large and would wreck
         # the ImageNet filters, so the first phase leaves the backbone alone.
-        training.fit(
-            classifier,
-            recipe,
-            number,
-            (splits[config.TRAIN], splits[config.VAL]),
-            config.SEED,
-            folder.parent / "cache",
-            rows,
-            folder / "history.csv",
-            folder / "tensorboard" if tensorboard else None,
-        )
-        mine = [row for row in rows if row["phase"] == phase.name]
-        title = f"{recipe.name}: {phase.name}"
-        pictures.draw_learning(folder, phase.name, mine, title, recipe.smoothing)
-
+        stage = views.Stage(recipe, number, config.SEED, folder.parent / "cache")
+        training.fit(classifier, stage, learned_from, done, folder / "history.csv", logs)
         # What is judged is what will be saved and asked: computing in float32.
-        finished = networks.in_float32(classifier)
-        numbers, text = evaluate(finished, recipe, phase, test, folder)
-        texts.append(f"After {phase.name}\n\n{text}")
-        phases[phase.name] = numbers["accuracy"]
-
-    if len(recipe.phases) > 1:
-        title = f"{recipe.name}: all phases"
-        pictures.draw_learning(folder, "history", rows, title, recipe.smoothing)
-    artifacts.open_folder(folder)
-    artifacts.save_network(folder, finished, recipe.classes)
-    files.write_text(folder / artifacts.REPORT, "\n".join(texts))
-    seconds = round(clock.seconds, 1)
-    metrics = {**numbers, "phases": phases, "seconds": seconds, "precision": precision}
-    artifacts.finish(folder, metrics, made_from, splits, config.SEED)
+        exact = networks.in_float32(classifier)
+        numbers, text = evaluate(exact, recipe, phase, done.rows, splits[config.TEST], folder)
+        done.finish_phase(phase.name, numbers, text)
+    metrics = save(networks.in_float32(classifier), recipe, done, folder)
+    artifacts.finish(folder, {**metrics, "precision": precision}, made_from, splits, config.SEED)
+    done.remove()
 
 
-def evaluate(classifier, recipe, phase, photos, folder):
-    """Ask the classifier about every photo once; show and return (numbers, text) of the report."""
-    from pyimagesearch import artifacts, report
+def evaluate(classifier, recipe, phase, rows, photos, folder):
+    """Draw how a phase learned and ask the classifier about every photo once.
 
+    Returns:
+        (numbers, text) of the report.
+    """
+    from pyimagesearch import artifacts, pictures, report
+
+    mine = [row for row in rows if row["phase"] == phase.name]
+    pictures.draw_learning(
+        folder, phase.name, mine, f"{recipe.name}: {phase.name}", recipe.smoothing
+    )
     asked = artifacts.from_network(classifier, recipe.classes)
     with console.progress(f"evaluation after {phase.name}", len(photos)) as done:
         probabilities = asked.ask(photos.paths, recipe.batch_size, done)
@@ -189,6 +187,25 @@ def evaluate(classifier, recipe, phase, photos, folder):
     console.info(f"{phase.name}: accuracy {numbers['accuracy']:.3f} on {len(photos):,} photos")
     console.show(text)
     return numbers, text
+
+
+def save(classifier, recipe, done, folder):
+    """Save what all phases taught, and the report of each; return its metrics."""
+    from pyimagesearch import artifacts, files, pictures
+
+    evaluations = done.evaluations
+    if len(recipe.phases) > 1:
+        title = f"{recipe.name}: all phases"
+        pictures.draw_learning(folder, "history", done.rows, title, recipe.smoothing)
+    artifacts.open_folder(folder)
+    artifacts.save_network(folder, classifier, recipe.classes)
+    texts = [f"After {name}\n\n{each['text']}" for name, each in evaluations.items()]
+    files.write_text(folder / artifacts.REPORT, "\n".join(texts))
+    return {
+        **evaluations[recipe.phases[-1].name]["numbers"],
+        "phases": {name: each["numbers"]["accuracy"] for name, each in evaluations.items()},
+        "seconds": round(done.total_seconds, 1),
+    }
 
 
 if __name__ == "__main__":

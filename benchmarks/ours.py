@@ -93,15 +93,11 @@ def parts(recipe, out):
     for number, phase in enumerate(recipe.phases):
         networks.open_for(classifier, phase)
         seen = views.views_of(recipe, number)
-        folder = out / "cache"
+        stage = views.Stage(recipe, number, config.SEED, out / "cache")
         clock = console.Stopwatch()
-        views.open_views(
-            classifier, recipe, number, "training", splits[0], seen, config.SEED, folder
-        )
+        views.open_views(classifier, stage, "training", splits[0], seen)
         frozen = clock.seconds / len(splits[0]) / len(seen)
-        learner, train, validation = training.stored_source(
-            classifier, recipe, number, splits, config.SEED, folder
-        )
+        learner, train, validation = training.stored_source(classifier, stage, splits, 0)
         networks.compile_for(learner, phase)
         clock = Clock()
         batches = training.as_dataset(train, learner.input, -1, iter)

@@ -221,7 +221,7 @@ def sample(race):
 
 def large(race):
     """The same schedule on a larger dataset: ours run, the plain port from its measured steps."""
-    steps = files.read_json(race.work / "plain_steps.json")
+    steps = files.read_json(race.work / "plain_steps.json", list)
     if steps is None:
         sys.exit("the figure 'large' needs 'schedule' measured before")
     sizes = [

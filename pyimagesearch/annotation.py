@@ -1,6 +1,7 @@
 """The picture of an answer: a copy of the photo with the class on it, and where it was seen."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import cv2
@@ -80,6 +81,8 @@ def save(path, picture):
 
 def show(picture):
     """Show a uint8 RGB picture in a window until a key is pressed."""
+    # OpenCV's window toolkit warns of every font that it does not find, and needs none.
+    os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
     cv2.imshow("any key goes on", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     cv2.waitKey(0)
     cv2.destroyAllWindows()

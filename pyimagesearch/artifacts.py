@@ -93,6 +93,11 @@ def made_from(recipe, method, splits, config):
     return json.loads(json.dumps(parts))
 
 
+def versions():
+    """Return {package: version} of what a classifier depends on, Python too."""
+    return {"python": platform.python_version()} | {each: version(each) for each in PACKAGES}
+
+
 def changes(folder, wanted):
     """Return the names of what has changed since a classifier was trained; None: none there is."""
     metrics = files.read_json(Path(folder) / METRICS)
@@ -116,7 +121,7 @@ def finish(folder, metrics, made_from, splits, seed):
     environment = {
         "photos": {split: len(photos) for split, photos in splits.items()},
         "seed": seed,
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "versions": versions(),
         "processor": f"{platform.system()} {platform.machine()}",
     }
     files.write_json(Path(folder) / METRICS, {**metrics, **environment, "made_from": made_from})
@@ -179,8 +184,8 @@ def load_whole(folder):
     folder = Path(folder)
     if not (folder / METRICS).is_file():
         raise unfinished(folder)
-    classes = files.read_json(folder / CLASSES)
-    if not isinstance(classes, list):
+    classes = files.read_json(folder / CLASSES, list)
+    if classes is None or not all(isinstance(name, str) for name in classes):
         raise UserError(f"{folder / CLASSES} is missing or damaged. {remake(folder / CLASSES)}")
     # Either of the two tells what was trained, should the other be lost.
     if any((folder / name).is_file() for name in (REGRESSION, BACKBONE)):

@@ -85,10 +85,7 @@ def resume(file, shape, batch_size):
 
     An empty or strange one begins anew.
     """
-    header = io.BytesIO()
-    form = {"descr": "<u2", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, form)
-    header = header.getvalue()
+    header = header_of(shape)
     file.seek(0)
     rows = 0
     if file.read(len(header)) == header:
@@ -100,6 +97,14 @@ def resume(file, shape, batch_size):
         file.truncate(0)
         file.write(header)
     return rows
+
+
+def header_of(shape):
+    """Return the bytes that stand before the rows of a view."""
+    header = io.BytesIO()
+    form = {"descr": "<u2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, form)
+    return header.getvalue()
 
 
 def row_bytes(shape):
@@ -124,8 +129,15 @@ def refuse_if_too_large(paths, shape):
     console.info(f"storing {each} of {shape[0]:,} photos: {needed / 1e6:,.0f} MB in {folder}")
 
 
-def drop_stale(folder, stem, name):
-    """Delete stored views whose names begin with `stem` but not with `name`."""
+def drop_stale(folder, stem, name, shape):
+    """Delete stored views whose names begin with `stem` but not with `name`, and those cut short.
+
+    Args:
+        folder, stem, name: of the files.
+        shape: (photos, *cut), of each.
+    """
+    size = len(header_of(shape)) + shape[0] * row_bytes(shape)
     for other in folder.glob(f"{glob.escape(stem)}*"):
-        if not other.name.startswith(name):
+        whole = other.suffix != ".npy" or other.stat().st_size == size
+        if not (whole and other.name.startswith(name)):
             other.unlink()

@@ -105,9 +105,10 @@ def run(main):
     except OSError as failure:
         error(explain(failure))
         status = MISTAKE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(file=sys.stderr)
-        info("stopped. Nothing is half-written: run the same command again to go on")
+        where = f" during {stop}" if str(stop) else ""
+        info(f"stopped{where}. To go on from what is finished, run the same command again")
         status = STOPPED
     sys.exit(status)
 
@@ -201,11 +202,33 @@ class Waiting:
 def progress(what, total):
     """Give a function to call with the count of things done; a terminal shows a bar.
 
-    Nothing is drawn where stderr is not a terminal: a log file wants milestones only. Nor where
-    `total` is None.
+    Ctrl-C tells how far it came. Where `total` is None nothing is shown or told.
     """
-    if total is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if total is None:
         yield lambda done=1: None
+        return
+    counted = 0
+
+    def count(done=1):
+        nonlocal counted
+        counted += done
+        advance(done)
+
+    try:
+        with bar(what, total) as advance:
+            yield count
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{what} ({counted:,} of {total:,})") from stop
+
+
+@contextmanager
+def bar(what, total):
+    """Show a bar, and give the function that advances it.
+
+    Nothing is drawn where stderr is not a terminal: a log file wants milestones only.
+    """
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda done: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -215,4 +238,4 @@ def progress(what, total):
         *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
     ) as bars:
         task = bars.add_task(what, total=total)
-        yield lambda done=1: bars.advance(task, done)
+        yield lambda done: bars.advance(task, done)

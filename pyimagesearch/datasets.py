@@ -262,15 +262,24 @@ class Copied:
     new: bool  # it was not there before
 
 
-def build(recipe, entries, dataset_dir, force, done):
-    """Copy every photo that decodes; return a list of Copied in the order of `entries`.
+def plan(recipe, entries, dataset_dir):
+    """Return where each photo goes, as a list of paths in the order of `entries`.
 
-    A photo that is in the dataset already, unchanged, is not decoded again unless `force` is set.
+    Raises:
+        UserError: the download lies where its photos would go, or they would change splits.
     """
     folder = Path(dataset_dir) / recipe.name
     targets = [target_of(recipe, folder, entry) for entry in entries]
     refuse_overlap(entries, targets)
     refuse_moved(recipe, folder, entries, targets)
+    return targets
+
+
+def build(entries, targets, force, done):
+    """Copy every photo that decodes; return a list of Copied in the order of `entries`.
+
+    A photo that is in the dataset already, unchanged, is not decoded again unless `force` is set.
+    """
 
     def copy(entry, target):
         copied = copy_one(entry, target, force)

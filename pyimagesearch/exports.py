@@ -53,10 +53,10 @@ def open_litert(folder):
     path = Path(folder) / artifacts.EXPORTED / FILES["litert"]
     recipe, method = Path(folder).parts[-2:]
     command = f"python train.py --recipe {recipe} --method {method} --export litert"
-    if not path.is_file():
-        raise UserError(f"{path} is missing. Make it with: {command}")
+    classes = files.read_json(path.with_name(artifacts.CLASSES), list)
+    if classes is None or not path.is_file():
+        raise UserError(f"{path} or its class names are missing. Make it with: {command}")
     console.require("ai_edge_litert", "--fast")
-    classes = files.read_json(path.with_name(artifacts.CLASSES))
     with console.silenced():
         from ai_edge_litert.interpreter import Interpreter
 

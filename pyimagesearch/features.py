@@ -10,30 +10,34 @@ import numpy as np
 from pyimagesearch import files
 from pyimagesearch.console import UserError
 
-MADE_FROM = "made_from.json"
+MADE_FROM = "made_from.json"  # of features that are complete
+BEGUN = "begun.json"  # of features that are being extracted
 COMMAS_TO_LINE_BREAKS = bytes.maketrans(b",", b"\n")
 PIECE = 64  # rows of a CSV in memory at a time; 6 MB at 25,088 features
 
 
-def write_csv(path, labels, batches, done):
+def write_csv(path, labels, batch_size, outputs, done):
     """Write one row a photo: its label, then its features. Reading them back is exact.
 
-    A thread writes while the network computes the next batch.
+    A thread writes while the network computes the next batch. An interrupted file goes on where it
+    stopped.
 
     Args:
         path: of the CSV; it appears when it is whole.
         labels: (n,) ints.
-        batches: (batch, features) arrays, n rows in all.
+        batch_size: rows that `outputs` yields at a time.
+        outputs: a function start -> an iterator over (batch, features) arrays from row `start` on.
         done: called with the number of rows after each batch.
 
     Returns:
         The number of features.
     """
-    columns = 0
-    with files.whole(path) as partial, open(partial, "w") as csv, ThreadPoolExecutor(1) as writer:
-        start, written = 0, None
-        for batch in batches:
-            columns = batch.shape[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_of(path)
+    with open(partial, "ab+") as csv, ThreadPoolExecutor(1) as writer:
+        start, written = resume(csv, len(labels), batch_size), None
+        done(start)
+        for batch in outputs(start):
             stop = start + len(batch)
             text = writer.submit(write_rows, csv, labels[start:stop], batch)
             # At most one batch waits to be written: memory stays flat on a slow disk.
@@ -43,14 +47,59 @@ def write_csv(path, labels, batches, done):
             done(len(batch))
         if written is not None:
             written.result()
-    return columns
+    os.replace(partial, path)
+    with open(path, "rb") as csv:
+        return csv.readline().count(b",")
 
 
 def write_rows(csv, labels, rows):
     """Append rows to an open CSV. Nine digits are enough to give any float32 back bit for bit."""
     form = ",".join(["%d", *["%.9g"] * rows.shape[1]]) + "\n"
     for label, row in zip(labels, rows.astype(np.float32), strict=True):
-        csv.write(form % (label, *row.tolist()))
+        csv.write((form % (label, *row.tolist())).encode())
+    csv.flush()
+    # What is counted as done after a power cut has to be on the disk.
+    os.fsync(csv.fileno())
+
+
+def partial_of(path):
+    """Return where a CSV grows until it is whole."""
+    return path.with_suffix(".partial")
+
+
+def resume(csv, rows, batch_size):
+    """Cut a growing CSV behind its last whole batch; return how many rows it has."""
+    csv.seek(0)
+    ends = line_ends(csv)
+    # The last batch may be smaller: all rows are whole batches too.
+    whole = rows if len(ends) >= rows else len(ends) - len(ends) % batch_size
+    csv.truncate(ends[whole - 1] if whole else 0)
+    return whole
+
+
+def begin(folder, origin):
+    """Note from what features are being extracted; forget what was begun from something else."""
+    begun = files.read_json(folder / BEGUN)
+    if begun is None or begun.get("from") != origin:
+        for partial in folder.glob("*.partial"):
+            partial.unlink()
+        files.write_json(folder / BEGUN, {"from": origin, "finished": {}})
+
+
+def finish(path, seconds):
+    """Note a CSV of an extraction as finished, for the run after an interruption."""
+    begun = files.read_json(path.parent / BEGUN)
+    begun["finished"][path.stem] = {"stamp": files.file_stamp(path), "seconds": seconds}
+    files.write_json(path.parent / BEGUN, begun)
+
+
+def finished_seconds(path):
+    """Return how long a CSV took that this extraction has finished already, else None."""
+    begun = files.read_json(path.parent / BEGUN)
+    finished = begun["finished"].get(path.stem)
+    if finished and path.is_file() and [*files.file_stamp(path)] == finished["stamp"]:
+        return finished["seconds"]
+    return None
 
 
 def read_pieces(path, classes):
@@ -89,12 +138,17 @@ def read_shuffled(path, classes, starts, order):
 
 def row_starts(path):
     """Return where each row of a CSV begins, in bytes, as (rows,) int64."""
-    ends, start = [], 0
     with open(path, "rb") as file:
-        while block := file.read(1 << 24):
-            ends.append(start + 1 + np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")))
-            start += len(block)
-    return np.concatenate([[0], *ends]).astype(np.int64)[:-1]
+        return np.concatenate([[0], line_ends(file)]).astype(np.int64)[:-1]
+
+
+def line_ends(file):
+    """Return the places behind each line break of an open file, as (lines,) int64."""
+    ends, start = [np.empty(0, np.int64)], 0
+    while block := file.read(1 << 24):
+        ends.append(start + 1 + np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")))
+        start += len(block)
+    return np.concatenate(ends)
 
 
 def parse(lines, path, classes):

@@ -1,12 +1,20 @@
-"""Files that appear whole or not at all, and digests that tell whether something changed."""
+"""Files that appear whole or not at all, folders held by one run, and digests that tell changes."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
+
+from pyimagesearch.console import UserError
+
+LOCK = ".lock"  # in a folder that a run holds
+PARTIAL = re.compile(r"\.[0-9a-f]{12}\.(\d+)\.partial.*")  # with the number of its process
 
 
 @contextmanager
@@ -14,17 +22,72 @@ def whole(path):
     """Give a path to write to, which becomes `path` only when the block ends well.
 
     The name given keeps the end of `path`, since Keras and matplotlib choose a format by it, and
-    is short, since `path` itself may already be as long as a file system allows.
+    is short, since `path` itself may already be as long as a file system allows. What a killed
+    process left under such a name is for `sweep`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = "".join(path.suffixes[-2:])[-20:]
-    partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial{ending}")
+    partial = path.with_name(f".{uuid.uuid4().hex[:12]}.{os.getpid()}.partial{ending}")
     try:
         yield partial
         os.replace(partial, path)
     finally:
         remove(partial)
+
+
+@contextmanager
+def held(folder, shared=False):
+    """Hold a folder while the block runs: for this process alone, or with others that only read.
+
+    The operating system lets go of it when the process ends, however it ends. What killed ones
+    left half-written is swept away.
+
+    Raises:
+        UserError: another run holds it.
+    """
+    folder = Path(folder)
+    path = folder / LOCK
+    if not shared:
+        folder.mkdir(parents=True, exist_ok=True)
+    elif not path.is_file():
+        # Nobody has written here since there are locks.
+        yield
+        return
+    # Whoever may read a dataset of someone else's may not write the lock.
+    with open(path, "r" if path.is_file() else "a") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as failure:
+            raise UserError(
+                f"another run is at work on {folder}. Wait until it has ended, or end it"
+            ) from failure
+        except OSError as failure:
+            # Some network file systems have no locks.
+            if failure.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        if not shared:
+            sweep(folder)
+        yield
+
+
+def sweep(folder):
+    """Delete what processes that are no more left half-written below a folder."""
+    for path in list(Path(folder).rglob(".*.partial*")):
+        match = PARTIAL.fullmatch(path.name)
+        if match and not is_running(int(match[1])):
+            remove(path)
+
+
+def is_running(process):
+    """Tell whether there is a process of that number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def remove(path):
@@ -40,12 +103,13 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path):
-    """Return what a JSON file holds, or None where it is missing or is not JSON."""
+def read_json(path, kind=dict):
+    """Return what a JSON file holds, or None where it is missing or holds nothing of that kind."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
         return None
+    return value if isinstance(value, kind) else None
 
 
 def write_text(path, text):

@@ -212,6 +212,19 @@ def open_for(model, phase):
         layer.trainable = layer.name not in stays and not normalises
 
 
+def changing(model, phases):
+    """Return the variables of a model that change while these phases learn, in a fixed order.
+
+    They are the weights that learn in any of them, and the random states of dropout.
+    """
+    learned = set()
+    for phase in phases:
+        open_for(model, phase)
+        learned |= {id(weight) for weight in model.trainable_weights}
+    weights = {id(weight) for weight in model.weights}
+    return [v for v in model.variables if id(v) in learned or id(v) not in weights]
+
+
 def trainable_layers(model):
     """Return the names of the layers that learn, first to last."""
     return [layer.name for layer in model.layers if layer.trainable_weights]

@@ -15,11 +15,12 @@ COLUMNS = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "se
 
 
 class Follow(keras.callbacks.Callback):
-    """Prints a line an epoch, moves the phase's bar, and keeps history.csv up to date."""
+    """Follows a phase: a line and a row of history.csv an epoch, the bar, the checkpoint."""
 
-    def __init__(self, phase, rows, path, step_done):
+    def __init__(self, phase, checkpoint, history_path, step_done):
         super().__init__()
-        self.phase, self.rows, self.path, self.step_done = phase, rows, path, step_done
+        self.phase, self.checkpoint, self.path = phase, checkpoint, history_path
+        self.step_done = step_done
 
     def on_epoch_begin(self, epoch, logs=None):
         self.clock = console.Stopwatch()
@@ -30,15 +31,26 @@ class Follow(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         numbers = {name: float(logs[name]) for name in COLUMNS[2:6]}
         seconds = round(self.clock.seconds, 2)
-        self.rows.append(
+        self.checkpoint.rows.append(
             {"phase": self.phase.name, "epoch": epoch + 1, **numbers, "seconds": seconds}
         )
-        write_history(self.path, self.rows)
+        write_history(self.path, self.checkpoint.rows)
+        since_best = epochs_since_best(self.phase, self.checkpoint.rows)
+        self.checkpoint.finish_epoch(self.model, best=self.phase.keep_best and not since_best)
         console.info(
             f"{self.phase.name} {epoch + 1}/{self.phase.epochs}: "
             f"loss {numbers['loss']:.3f}, accuracy {numbers['accuracy']:.3f}, validation "
             f"{numbers['val_loss']:.3f} and {numbers['val_accuracy']:.3f} ({self.clock})"
         )
+        if self.phase.patience is not None and since_best >= self.phase.patience:
+            console.info(f"{self.phase.name}: no lower validation loss for {since_best} epochs")
+            self.model.stop_training = True
+
+
+def epochs_since_best(phase, rows):
+    """Return how many epochs ago the validation loss of a phase was lowest."""
+    losses = [row["val_loss"] for row in rows if row["phase"] == phase.name]
+    return len(losses) - 1 - losses.index(min(losses))
 
 
 def write_history(path, rows):
@@ -49,22 +61,20 @@ def write_history(path, rows):
         writer.writerows(rows)
 
 
-def fit(classifier, recipe, number, splits, seed, folder, rows, history_path, log_dir=None):
-    """Train the phase `recipe.phases[number]`; what it learns is in `classifier` afterwards.
+def fit(classifier, stage, splits, checkpoint, history_path, log_dir=None):
+    """Train a phase; what it learns is in `classifier` afterwards.
 
     Args:
         classifier: a network from networks.build.
-        number: of the phase, from 0.
+        stage: views.Stage of the phase.
         splits: (training, validation) as images.Photos.
-        seed: an int.
-        folder: for stored views.
-        rows: the epochs so far, as history.csv has them; this phase's are added.
+        checkpoint: a checkpoint.Checkpoint: says which epochs are finished, and is told of each.
         history_path: of history.csv.
         log_dir: for TensorBoard, or None.
     """
-    phase = recipe.phases[number]
+    recipe, phase, done = stage.recipe, stage.phase, checkpoint.epoch
     if phase.held_out:
-        splits = hold_out(splits[0], phase.held_out, seed)
+        splits = hold_out(splits[0], phase.held_out, stage.seed)
     console.info(
         f"{phase.name}: {len(splits[0]):,} photos train, {len(splits[1]):,} validate"
         f"{say_weights(recipe, splits[0])}; {describe(recipe, phase)}"
@@ -76,60 +86,63 @@ def fit(classifier, recipe, number, splits, seed, folder, rows, history_path, lo
         f"{networks.count_trainable(classifier):,} numbers, in "
         f"{', '.join(networks.trainable_layers(classifier))}"
     )
-    say_minutes(classifier, recipe, number, splits, seed, folder)
-    source = stored_source if views.stores_views(recipe, phase) else fresh_source
-    learner, training, validation = source(classifier, recipe, number, splits, seed, folder)
-    networks.compile_for(learner, phase)
-    steps = steps_in_an_epoch(phase, splits[0], recipe)
-    bar = console.progress(phase.name, phase.epochs * steps)
-    with bar as step_done, reading_errors_explained() as note:
-        learner.fit(
-            as_dataset(training, learner.input, tf.data.INFINITE_CARDINALITY, note),
-            epochs=phase.epochs,
-            steps_per_epoch=steps,
-            validation_data=as_dataset(
-                validation, learner.input, batches_in(splits[1], recipe), note
-            ),
-            class_weight=weigh_classes(recipe, splits[0].labels),
-            callbacks=[Follow(phase, rows, history_path, step_done), *followers(phase, log_dir)],
-            shuffle=False,  # the data come shuffled
-            verbose=0,
-        )
-
-
-def followers(phase, log_dir):
-    """Return the Keras callbacks that a phase asks for, and TensorBoard's where it has a folder."""
-    callbacks = []
-    if phase.patience is not None or phase.keep_best:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                monitor="val_loss",
-                patience=phase.epochs if phase.patience is None else phase.patience,
-                restore_best_weights=phase.keep_best,
+    if not is_over(phase, checkpoint):
+        say_minutes(classifier, stage, splits, phase.epochs - done)
+        source = stored_source if views.stores_views(recipe, phase) else fresh_source
+        learner, training, validation = source(classifier, stage, splits, done)
+        networks.compile_for(learner, phase)
+        checkpoint.restore_optimizer(learner)
+        steps = steps_in_an_epoch(phase, splits[0], recipe)
+        bar = console.progress(phase.name, (phase.epochs - done) * steps)
+        with bar as step_done, reading_errors_explained() as note:
+            follow = Follow(phase, checkpoint, history_path, step_done)
+            learner.fit(
+                as_dataset(training, learner.input, tf.data.INFINITE_CARDINALITY, note),
+                initial_epoch=done,
+                epochs=phase.epochs,
+                steps_per_epoch=steps,
+                validation_data=as_dataset(
+                    validation, learner.input, batches_in(splits[1], recipe), note
+                ),
+                class_weight=weigh_classes(recipe, splits[0].labels),
+                callbacks=[follow, *tensorboard(log_dir, phase)],
+                shuffle=False,  # the data come shuffled
+                verbose=0,
             )
-        )
-    if log_dir is not None:
-        callbacks.append(keras.callbacks.TensorBoard(log_dir / phase.name, write_graph=False))
-    return callbacks
+    checkpoint.take_best()
 
 
-def say_minutes(classifier, recipe, number, splits, seed, folder):
-    """Say about how long a phase will take, with stored views and with fresh ones."""
-    phase = recipe.phases[number]
+def is_over(phase, checkpoint):
+    """Tell whether no epoch of a phase is left, because it had them all or did not get better."""
+    if checkpoint.epoch and phase.patience is not None:
+        return epochs_since_best(phase, checkpoint.rows) >= phase.patience
+    return checkpoint.epoch >= phase.epochs
+
+
+def tensorboard(log_dir, phase):
+    """Return the callback that logs for TensorBoard, where there is a folder for it."""
+    if log_dir is None:
+        return []
+    return [keras.callbacks.TensorBoard(log_dir / phase.name, write_graph=False)]
+
+
+def say_minutes(classifier, stage, splits, epochs):
+    """Say about how long the epochs left of a phase take, with stored views and fresh ones."""
+    recipe, phase = stage.recipe, stage.phase
     photos, validation = splits
     frozen, rest = networks.split_at(classifier, phase.unfreeze_after)
     photo_seconds, step_seconds = pace(frozen, rest, recipe, photos)
     steps = steps_in_an_epoch(phase, photos, recipe)
     # A forward pass alone costs about a third of a training step.
-    learning = phase.epochs * step_seconds * (steps + batches_in(validation, recipe) / 3)
+    learning = epochs * step_seconds * (steps + batches_in(validation, recipe) / 3)
     shown = seen_in_an_epoch(phase, photos, recipe)
-    fresh = learning + phase.epochs * photo_seconds * (shown + len(validation))
+    fresh = learning + epochs * photo_seconds * (shown + len(validation))
 
     stores = views.stores_views(recipe, phase)
     missing = views.default_count(phase)
     if stores:
-        seen = views.views_of(recipe, number)
-        paths = views.view_paths(frozen, recipe, number, "training", photos, seen, seed, folder)
+        seen = views.views_of(recipe, stage.number)
+        paths = views.view_paths(frozen, stage, "training", photos, seen)
         missing = sum(not path.is_file() for path in paths)
     stored = learning + photo_seconds * (missing * len(photos) + len(validation))
 
@@ -206,41 +219,38 @@ def seen_in_an_epoch(phase, photos, recipe):
     return phase.steps_per_epoch * recipe.batch_size if phase.steps_per_epoch else len(photos)
 
 
-def fresh_source(classifier, recipe, number, splits, seed, folder):
+def fresh_source(classifier, stage, splits, done):
     """Return (learner, training, validation) with photos through the whole network.
 
     training and validation are functions that return an iterator of (inputs, labels): the first
-    goes on without end, the second gives every photo once.
+    goes on without end, behind the epochs that are done, the second gives every photo once.
     """
-    phase = recipe.phases[number]
+    recipe, phase, seed = stage.recipe, stage.phase, (stage.seed, stage.number)
     training, validation = splits
     # A model of its own around the same layers: the classifier is saved without an optimizer.
     learner = keras.Model(classifier.input, classifier.output)
     count = seen_in_an_epoch(phase, training, recipe)
     return (
         learner,
-        lambda: views.fresh_batches(recipe, training, phase.augment, (seed, number), count),
+        lambda: views.fresh_batches(recipe, training, phase.augment, seed, count, done),
         lambda: views.plain_fresh_batches(recipe, validation),
     )
 
 
-def stored_source(classifier, recipe, number, splits, seed, folder):
+def stored_source(classifier, stage, splits, done):
     """Return (learner, training, validation), as fresh_source, from stored views."""
-    phase = recipe.phases[number]
+    recipe, phase, seed = stage.recipe, stage.phase, (stage.seed, stage.number)
     training, validation = splits
-
-    def stored(split, photos, seen):
-        return views.open_views(classifier, recipe, number, split, photos, seen, seed, folder)
-
-    maps = stored("training", training, views.views_of(recipe, number))
-    plain = stored("validation", validation, views.PLAIN)
+    seen = views.views_of(recipe, stage.number)
+    maps = views.open_views(classifier, stage, "training", training, seen)
+    plain = views.open_views(classifier, stage, "validation", validation, views.PLAIN)
     _, learner = networks.split_at(classifier, phase.unfreeze_after)
     count = seen_in_an_epoch(phase, training, recipe)
     # Mixed maps teach a head well. Behind a cut they still show where things are.
     vary = (phase.augment, phase.unfreeze_after is None)
     return (
         learner,
-        lambda: views.stored_batches(recipe, training, maps, (seed, number), count, *vary),
+        lambda: views.stored_batches(recipe, training, maps, seed, count, done, *vary),
         lambda: views.plain_stored_batches(recipe, validation, plain),
     )
 

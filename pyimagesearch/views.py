@@ -6,13 +6,15 @@ part once, the results stay on disk, and every epoch takes one of them.
 """
 
 import itertools
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from pyimagesearch import cache, console, files, images, networks
-from pyimagesearch.recipe import BACKBONES
+from pyimagesearch.recipe import BACKBONES, Recipe
 
 # On a CPU, where the recipe says "auto": views for a phase that only teaches the head, whose maps
 # are also mixed, and for one that teaches layers behind a cut. On 1,000 photos of ten dishes, 25 +
@@ -24,6 +26,20 @@ HEAD_VIEWS, CUT_VIEWS = 2, 3
 # pixels, where a cell is 16 pixels of the photo. A cell that is more than a seventh stays.
 CELLS_A_STEP = 14
 PLAIN = ("plain",)  # instead of numbers of views: the photos as they are
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A phase of a recipe, and what its views are made from and kept in."""
+
+    recipe: Recipe
+    number: int  # of the phase, from 0
+    seed: int
+    folder: Path  # for stored views
+
+    @property
+    def phase(self):
+        return self.recipe.phases[self.number]
 
 
 def choose(views, on_gpu, phase):
@@ -66,12 +82,13 @@ def epoch_order(seed, epoch, photos, count):
     return np.array([shuffled[r][p] for r, p in zip(rounds, places, strict=True)])
 
 
-def fresh_batches(recipe, photos, augmented, seed, count):
+def fresh_batches(recipe, photos, augmented, seed, count, done=0):
     """Yield (uint8 photos, labels) without end, each photo changed anew each time it comes.
 
-    An epoch is `count` photos; every one of its batches is full but the last.
+    An epoch is `count` photos; every one of its batches is full but the last. The first `done`
+    epochs are passed over.
     """
-    for epoch in itertools.count():
+    for epoch in itertools.count(done):
         order = epoch_order(seed, epoch, len(photos), count)
         augment = augmenter(recipe, (*seed, epoch), count) if augmented else None
         paths = [photos.paths[position] for position in order]
@@ -81,7 +98,7 @@ def fresh_batches(recipe, photos, augmented, seed, count):
             yield batch, photos.labels[order[start : start + len(batch)]]
 
 
-def stored_batches(recipe, photos, stored, seed, count, augmented=False, mixes=False):
+def stored_batches(recipe, photos, stored, seed, count, done=0, augmented=False, mixes=False):
     """Yield (bfloat16 maps, labels) without end: each time a photo comes, another of its views.
 
     Args:
@@ -90,12 +107,13 @@ def stored_batches(recipe, photos, stored, seed, count, augmented=False, mixes=F
         stored: their cache.Stored.
         seed: a tuple of ints.
         count: photos an epoch.
+        done: epochs to pass over.
         augmented: a view seen again would be learned by heart: vary it each time.
         mixes: vary it by mixing another view of the same photo into it, too.
     """
     views = len(stored.paths)
     first = np.random.default_rng(seed).integers(views, size=len(photos))
-    for epoch in itertools.count():
+    for epoch in itertools.count(done):
         order = epoch_order(seed, epoch, len(photos), count)
         rng = np.random.default_rng((*seed, epoch))
         for start in range(0, count, recipe.batch_size):
@@ -177,7 +195,7 @@ def views_of(recipe, number):
     return tuple(range(first, first + counts[number]))
 
 
-def open_views(classifier, recipe, number, split, photos, seen, seed, folder):
+def open_views(classifier, stage, split, photos, seen):
     """Return the stored views of a split at a phase's cut, computing those that are not on disk.
 
     Where a later phase wants the same views at an earlier cut, they are stored there first and
@@ -185,43 +203,40 @@ def open_views(classifier, recipe, number, split, photos, seen, seed, folder):
 
     Args:
         classifier: the whole network.
-        recipe: its row.
-        number: of the phase.
+        stage: of the phase.
         split: "training" or "validation".
         photos: images.Photos.
         seen: numbers of views, or PLAIN.
-        seed: an int.
-        folder: for the files.
     """
-    cut = recipe.phases[number].unfreeze_after
+    cut, batch_size = stage.phase.unfreeze_after, stage.recipe.batch_size
     frozen, _ = networks.split_at(classifier, cut)
-    paths = view_paths(frozen, recipe, number, split, photos, seen, seed, folder)
-    first = first_to_store(recipe, number, split, seen)
+    paths = view_paths(frozen, stage, split, photos, seen)
+    first = first_to_store(stage, split, seen)
     waiting = console.Waiting()
-    if first == number or all(path.is_file() for path in paths):
-        outputs = from_photos(frozen, recipe, photos, seen, seed, waiting)
+    if first == stage or all(path.is_file() for path in paths):
+        outputs = from_photos(frozen, stage, photos, seen, waiting)
     else:
-        stored = open_views(classifier, recipe, first, split, photos, seen, seed, folder)
-        between = networks.between(classifier, recipe.phases[first].unfreeze_after, cut)
-        outputs = from_stored(between, recipe, len(photos), stored)
+        stored = open_views(classifier, first, split, photos, seen)
+        between = networks.between(classifier, first.phase.unfreeze_after, cut)
+        outputs = from_stored(between, batch_size, len(photos), stored)
     shape = (len(photos), *frozen.output.shape[1:])
-    maps = cache.open_stored(paths, shape, recipe.batch_size, outputs)
+    maps = cache.open_stored(paths, shape, batch_size, outputs)
     if waiting.seconds:
         console.info(f"the network waited for photos {waiting.share:.1%} of the time")
     return maps
 
 
-def from_photos(frozen, recipe, photos, seen, seed, waiting):
+def from_photos(frozen, stage, photos, seen, waiting):
     """Return a function (view, start) -> what the frozen part says of that view, from `start`.
 
     `waiting` counts how long it waits for photos.
     """
-    run = networks.forward(frozen)
+    run, recipe = networks.forward(frozen), stage.recipe
 
     def outputs(view, start):
         paths, augment = photos.paths[start:], None
         if seen != PLAIN:
-            change = augmenter(recipe, (seed, seen[view]), len(photos))
+            change = augmenter(recipe, (stage.seed, seen[view]), len(photos))
 
             def augment(position, photo):
                 return change(start + position, photo)
@@ -232,49 +247,50 @@ def from_photos(frozen, recipe, photos, seen, seed, waiting):
     return outputs
 
 
-def from_stored(between, recipe, photos, stored):
+def from_stored(between, batch_size, photos, stored):
     """Return the same function for layers that go on from what is stored of the same views."""
     run = networks.forward(between)
 
     def outputs(view, start):
-        for first in range(start, photos, recipe.batch_size):
-            positions = range(first, min(first + recipe.batch_size, photos))
+        for first in range(start, photos, batch_size):
+            positions = range(first, min(first + batch_size, photos))
             yield run(stored.read([view] * len(positions), positions))
 
     return outputs
 
 
-def view_paths(frozen, recipe, number, split, photos, seen, seed, folder):
+def view_paths(frozen, stage, split, photos, seen):
     """Return where stored views lie, a file a view; those made from something else are deleted.
 
     A name says what its file was made from: photos, weights, size, precision, augmentation, seed.
     """
+    recipe, seed = stage.recipe, stage.seed
     made_from = (
         *(photos.stamp, networks.weights_digest(frozen), recipe.image_size),
         *(recipe.preprocessing, keras.config.dtype_policy().name),
         *(() if seen == PLAIN else (recipe.augmentation, seed)),
     )
-    cut = recipe.phases[number].unfreeze_after or "backbone"
+    cut = stage.phase.unfreeze_after or "backbone"
     stem = f"{split}_{cut}_{'plain' if seen == PLAIN else 'view'}_"
     name = f"{stem}{files.digest(*made_from)}"
-    cache.drop_stale(folder, stem, name)
-    return [folder / f"{name}_{view}.npy" for view in seen]
+    cache.drop_stale(stage.folder, stem, name, (len(photos), *frozen.output.shape[1:]))
+    return [stage.folder / f"{name}_{view}.npy" for view in seen]
 
 
-def first_to_store(recipe, number, split, seen):
-    """Return the phase, this or a later one, that wants the same views at the earliest cut.
+def first_to_store(stage, split, seen):
+    """Return the stage, this or a later one, that wants the same views at the earliest cut.
 
     A phase that holds photos out has other photos.
     """
-    cuts = [*BACKBONES[recipe.backbone]["segments"], None]
-    places = {number: cuts.index(recipe.phases[number].unfreeze_after)}
-    for later in range(number + 1, len(recipe.phases)):
-        phase = recipe.phases[later]
-        shares = split == "validation" or set(seen) <= set(views_of(recipe, later))
+    recipe, wanting = stage.recipe, [stage]
+    for number in range(stage.number + 1, len(recipe.phases)):
+        later = replace(stage, number=number)
+        shares = split == "validation" or set(seen) <= set(views_of(recipe, number))
         if (
             shares
-            and stores_views(recipe, phase)
-            and not (phase.held_out or recipe.phases[number].held_out)
+            and stores_views(recipe, later.phase)
+            and not (later.phase.held_out or stage.phase.held_out)
         ):
-            places[later] = cuts.index(phase.unfreeze_after)
-    return min(places, key=places.get)
+            wanting.append(later)
+    cuts = [*BACKBONES[recipe.backbone]["segments"], None]
+    return min(wanting, key=lambda each: cuts.index(each.phase.unfreeze_after))

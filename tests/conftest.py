@@ -4,13 +4,14 @@ import importlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pyimagesearch import config, console
+from pyimagesearch import config, console, features, files, pictures
 from pyimagesearch.recipe import Augmentation, Head, Phase, Recipe, checked
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,24 @@ def _computing_in_float32():
     import keras
 
     keras.config.set_dtype_policy("float32")
+
+
+# Where a test looks at pictures. Drawing them is a third of a made training's time.
+DRAWN_FOR_REAL = {"test_pictures", "test_page", "test_documents", "test_real_photos"}
+
+
+@pytest.fixture(autouse=True)
+def _pictures_as_noise(request, monkeypatch):
+    """Write small noise where matplotlib would draw, but for the tests that look at it."""
+    if request.module.__name__ in DRAWN_FOR_REAL:
+        return
+
+    def save_noise(path, figure):
+        with files.whole(path) as partial:
+            Image.effect_noise((128, 128), 50).save(partial)
+        pictures.plt.close(figure)
+
+    monkeypatch.setattr(pictures, "save_figure", save_noise)
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +121,33 @@ def tiny(monkeypatch, random_weights):
     monkeypatch.setattr(config, "WEIGHTS", random_weights)
     use()
     return use
+
+
+@pytest.fixture(scope="session")
+def random_resnet(tmp_path_factory):
+    """Return the path of a weights file for ResNet50 holding random numbers."""
+    return write_random_weights(tmp_path_factory.mktemp("weights"), "ResNet50")
+
+
+@pytest.fixture
+def shortened(monkeypatch, random_weights, random_resnet):
+    """Cut a row's pixels, epochs and steps down, and nothing else that its user sees."""
+
+    def shorten(name, **changes):
+        row = config.RECIPES[name]
+        steps = [phase.steps_per_epoch and 2 for phase in row.phases]
+        phases = tuple(
+            replace(phase, epochs=2, steps_per_epoch=step)
+            for phase, step in zip(row.phases, steps, strict=True)
+        )
+        row = replace(row, image_size=64, phases=phases, views=1, **changes)
+        monkeypatch.setitem(config.RECIPES, name, row)
+        weights = {"VGG16": random_weights, "ResNet50": random_resnet}[row.backbone]
+        monkeypatch.setattr(config, "WEIGHTS", weights)
+        monkeypatch.setattr(config, "PRECISION", "float32")
+        return row
+
+    return shorten
 
 
 @pytest.fixture
@@ -187,14 +233,19 @@ def assert_one_error(said, *words):
 
 
 def leftovers(folder="."):
-    """Return the half-written files below a folder; stored views are gone on with."""
+    """Return the half-written files below a folder; views and features are gone on with."""
     found = [path for path in Path(folder).rglob("*") if "partial" in path.name]
-    return [path for path in found if path.parent.name != "cache"]
+    return [path for path in found if path.parent.name not in ("cache", "features")]
 
 
 def read(path):
     """Return what a JSON file holds."""
     return json.loads(Path(path).read_text())
+
+
+def write_csv(path, labels, rows):
+    """Write features as extract_features.py does."""
+    features.write_csv(path, labels, len(rows), lambda start: [rows[start:]], lambda count: None)
 
 
 def is_root():

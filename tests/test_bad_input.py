@@ -19,6 +19,7 @@ from conftest import (
     leftovers,
     make_flat_download,
     make_photo,
+    write_csv,
 )
 from sklearn.linear_model import LogisticRegression
 
@@ -312,7 +313,7 @@ def make_features(columns=4):
     }
     for seed, (split, photos) in enumerate(splits.items()):
         rows = np.random.default_rng(seed).random((len(photos), columns), np.float32)
-        features.write_csv(FEATURES / f"{split}.csv", photos.labels, [rows], lambda count: None)
+        write_csv(FEATURES / f"{split}.csv", photos.labels, rows)
     origin = features.origin(recipe, splits, config)
     made = {**origin, "columns": columns, "precision": "float32", "seconds": 0.0}
     little_network(outputs=columns).save(FEATURES / artifacts.BACKBONE)

@@ -96,13 +96,22 @@ def test_what_is_needed_on_the_disk_is_said_before_it_is_taken(tmp_path, capsys)
 
 
 def test_only_views_made_from_something_else_are_dropped(tmp_path):
-    for name in (
-        "a_view_new_0.npy",
-        "a_view_old_0.npy",
-        "a_view_old_1.partial",
-        "b_view_old_0.npy",
-    ):
-        (tmp_path / name).touch()
-    cache.drop_stale(tmp_path, "a_view_", "a_view_new")
+    names = {"a_view_new_0.npy", "a_view_old_0.npy", "b_view_old_0.npy"}
+    for name in names:
+        np.save(tmp_path / name, np.zeros((3, 2), np.uint16))
+    (tmp_path / "a_view_old_1.partial").touch()
+    (tmp_path / "a_view_new_1.partial").touch()
+    cache.drop_stale(tmp_path, "a_view_", "a_view_new", (3, 2))
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"a_view_new_0.npy", "b_view_old_0.npy"}
+    assert left == names - {"a_view_old_0.npy"} | {"a_view_new_1.partial"}
+
+
+@pytest.mark.parametrize("size", [0, 60, 139, 141])
+def test_a_view_that_was_cut_short_is_dropped(tmp_path, size):
+    path = tmp_path / "a_view_new_0.npy"
+    np.save(path, np.zeros((3, 2), np.uint16))
+    whole = path.read_bytes()
+    assert len(whole) == 140
+    path.write_bytes((whole + b"more")[:size])
+    cache.drop_stale(tmp_path, "a_view_", "a_view_new", (3, 2))
+    assert not path.exists()

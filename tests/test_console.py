@@ -56,8 +56,22 @@ def test_what_the_system_refuses_comes_with_its_remedy(capsys, number, words):
 def test_ctrl_c_says_how_to_go_on(capsys):
     status, said = run(capsys, KeyboardInterrupt())
     assert status == 130
+    assert "stopped. To go on" in said
     assert "run the same command again" in said
     assert "[ERROR]" not in said
+
+
+def test_ctrl_c_says_how_far_it_came(capsys):
+    def main():
+        with console.progress("checking and copying", 4170) as done:
+            done()
+            done(1200)
+            raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit):
+        console.run(main)
+    said = capsys.readouterr().err
+    assert "stopped during checking and copying (1,201 of 4,170). To go on" in said
 
 
 @pytest.mark.parametrize("status", [0, 1, None])

@@ -112,7 +112,7 @@ def test_fast_prediction_without_an_export_names_the_command(trained, script):
     photo = next(config.DATASET_DIR.rglob("*.jpg"))
     status, _, said = script("predict", "--fast", "--image", photo)
     assert status == 2
-    assert_one_error(said, "model.tflite is missing", "--export litert")
+    assert_one_error(said, "model.tflite", "missing", "--export litert")
 
 
 def test_a_damaged_export_is_one_line(trained, script):

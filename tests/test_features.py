@@ -8,6 +8,7 @@ from pyimagesearch.console import UserError
 from pyimagesearch.images import Photos
 
 CLASSES = ("a", "b", "c")
+BATCH = 16
 
 
 def awkward_numbers(count, columns=5):
@@ -33,9 +34,23 @@ def labels(rows):
 @pytest.fixture
 def path(tmp_path, rows, labels):
     path = tmp_path / "tiny" / "features" / "training.csv"
-    batches = np.array_split(rows, 9)
-    features.write_csv(path, labels, batches, lambda count: None)
+    write(path, labels, rows)
     return path
+
+
+def write(path, labels, rows, stop_before=None):
+    """Write rows in batches of BATCH, or fail before the row `stop_before`; return the starts."""
+    begun = []
+
+    def outputs(start):
+        begun.append(start)
+        for first in range(start, len(rows), BATCH):
+            if stop_before is not None and first >= stop_before:
+                raise KeyboardInterrupt
+            yield rows[first : first + BATCH]
+
+    features.write_csv(path, labels, BATCH, outputs, lambda count: None)
+    return begun
 
 
 def photos_of(labels):
@@ -87,3 +102,46 @@ def test_a_damaged_row_far_down_is_refused(path, labels):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="damaged"):
             features.read_split(path.parent, "training", photos_of(labels), 5)
+
+
+@pytest.mark.parametrize("stop_before", [0, BATCH, 5 * BATCH])
+@pytest.mark.parametrize("torn", [0, 1, 30, 200])
+def test_an_interrupted_csv_goes_on_behind_its_last_whole_batch(
+    path, rows, labels, stop_before, torn
+):
+    expected = path.read_bytes()
+    path.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        write(path, labels, rows, stop_before)
+    assert not path.exists()
+    partial = features.partial_of(path)
+    kept = partial.read_bytes()
+    assert expected.startswith(kept)
+    # As a power cut leaves it: the end is lost, or torn off in the middle of a row.
+    partial.write_bytes(kept[: max(0, len(kept) - torn)])
+    [start] = write(path, labels, rows)
+    assert start == (max(0, stop_before - BATCH) if torn and kept else stop_before)
+    assert path.read_bytes() == expected
+    assert not partial.exists()
+
+
+def test_a_csv_whose_last_row_was_written_is_only_renamed(path, rows, labels):
+    expected = path.read_bytes()
+    path.rename(features.partial_of(path))
+    assert write(path, labels, rows) == [len(rows)]
+    assert path.read_bytes() == expected
+
+
+def test_what_was_begun_from_other_photos_is_forgotten(tmp_path):
+    features.begin(tmp_path, {"photos": 1})
+    (tmp_path / "training.partial").touch()
+    (tmp_path / "validation.csv").write_text("0,1\n")
+    features.finish(tmp_path / "validation.csv", 2.5)
+    features.begin(tmp_path, {"photos": 1})
+    assert (tmp_path / "training.partial").exists()
+    assert features.finished_seconds(tmp_path / "validation.csv") == 2.5
+    (tmp_path / "validation.csv").write_text("0,1\n1,1\n")
+    assert features.finished_seconds(tmp_path / "validation.csv") is None
+    features.begin(tmp_path, {"photos": 2})
+    assert not (tmp_path / "training.partial").exists()
+    assert features.finished_seconds(tmp_path / "validation.csv") is None

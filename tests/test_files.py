@@ -1,8 +1,12 @@
 import os
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from pyimagesearch import files
+from pyimagesearch.console import UserError
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
@@ -71,7 +75,7 @@ def test_a_value_that_is_no_json_leaves_the_old_file(tmp_path):
 
 def test_json_comes_back_as_it_was(tmp_path):
     files.write_json(tmp_path / "classes.json", ["Crème brûlée", "Noodles/Pasta"])
-    assert files.read_json(tmp_path / "classes.json") == ["Crème brûlée", "Noodles/Pasta"]
+    assert files.read_json(tmp_path / "classes.json", list) == ["Crème brûlée", "Noodles/Pasta"]
 
 
 def test_json_that_is_missing_or_damaged_is_none(tmp_path):
@@ -83,6 +87,12 @@ def test_json_that_is_missing_or_damaged_is_none(tmp_path):
     assert files.read_json(tmp_path / "empty.json") is None
     (tmp_path / "binary.json").write_bytes(bytes(range(128, 255)))
     assert files.read_json(tmp_path / "binary.json") is None
+
+
+def test_json_of_another_kind_than_asked_for_is_none(tmp_path):
+    files.write_json(tmp_path / "a.json", ["x"])
+    assert files.read_json(tmp_path / "a.json") is None
+    assert files.read_json(tmp_path / "a.json", list) == ["x"]
 
 
 def test_digest_changes_with_every_part():
@@ -105,3 +115,79 @@ def test_a_stamp_changes_with_the_size_and_with_the_time(tmp_path):
     path.write_text("ab")
     os.utime(path, ns=(0, 6))
     assert len({first, later, files.file_stamp(path)}) == 3
+
+
+HOLD = """
+import sys, time
+sys.path.insert(0, {root!r})
+from pyimagesearch import files
+from pyimagesearch.console import UserError
+with files.held("output/tiny", shared={shared}):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other_run():
+    """Return a function that lets another process hold output/tiny, and one that kills it."""
+    processes = []
+
+    def hold(shared):
+        code = HOLD.format(root=str(ROOT), shared=shared)
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout.readline() == "held\n"
+
+    def kill():
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+    yield hold, kill
+    kill()
+
+
+def test_a_second_run_on_the_same_folder_says_so_and_stops(other_run):
+    hold, kill = other_run
+    hold(shared=False)
+    for shared in (False, True):
+        with pytest.raises(UserError, match="another run is at work on output/tiny"):
+            files.held("output/tiny", shared).__enter__()
+    # However the other ends, the folder is free.
+    kill()
+    with files.held("output/tiny"):
+        pass
+
+
+def test_runs_that_only_read_do_not_mind_each_other(other_run):
+    with files.held("output/tiny"):
+        pass
+    hold, _ = other_run
+    hold(shared=True)
+    with files.held("output/tiny", shared=True):
+        pass
+    with pytest.raises(UserError, match="another run"):
+        files.held("output/tiny").__enter__()
+
+
+def test_what_a_killed_process_left_is_swept_away_and_what_a_living_one_writes_is_not(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / "below" / f".0123456789ab.{ended.pid}.partial.keras"
+    left.parent.mkdir()
+    left.write_text("half")
+    exported = tmp_path / f".0123456789ab.{ended.pid}.partial"
+    (exported / "variables").mkdir(parents=True)
+    mine = tmp_path / f".hidden.{ended.pid}.partial.jpg"
+    mine.write_text("a user's own")
+    with files.whole(tmp_path / "metrics.json") as partial:
+        partial.write_text("half")
+        with files.held(tmp_path):
+            pass
+        assert partial.exists()
+    assert {each.name for each in tmp_path.iterdir()} == {
+        *("below", "metrics.json", files.LOCK, mine.name)
+    }
+    assert not left.exists()

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import skops.io
+from conftest import write_csv
 from test_features import CLASSES, photos_of
 
 from pyimagesearch import features, regression
@@ -23,7 +24,7 @@ def splits(request, tmp_path):
     photos = {}
     for split, count, seed in (("training", 600, 1), ("evaluation", 300, 2)):
         rows, labels = blobs(count, seed, request.param)
-        features.write_csv(tmp_path / f"{split}.csv", labels, [rows], lambda count: None)
+        write_csv(tmp_path / f"{split}.csv", labels, rows)
         each = photos_of(labels)
         photos[split] = type(each)(each.paths, labels, CLASSES[: request.param])
     return tmp_path, photos
@@ -72,6 +73,42 @@ def test_what_pieces_learned_is_saved_without_code(splits, tmp_path):
     skops.io.dump(fitted, tmp_path / "model.skops")
     loaded = skops.io.load(tmp_path / "model.skops", trusted=[])
     np.testing.assert_array_equal(ask(loaded, folder, photos), ask(fitted, folder, photos))
+
+
+def test_an_interrupted_fit_in_pieces_goes_on_behind_its_last_whole_pass(
+    splits, monkeypatch, capsys
+):
+    folder, photos = splits
+
+    def fit():
+        return regression.fit_in_pieces(folder, "training", photos["training"], COLUMNS, 42)[0]
+
+    expected, files_before = fit(), set(folder.iterdir())
+    real, rows = features.read_shuffled, []
+
+    def interrupted(*arguments):
+        for piece in real(*arguments):
+            rows.append(len(piece[0]))
+            if sum(rows) > 1500:
+                raise KeyboardInterrupt
+            yield piece
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "read_shuffled", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="logistic"):
+            fit()
+    assert len(set(folder.iterdir()) - files_before) == 1
+    np.testing.assert_array_equal(ask(fit(), folder, photos), ask(expected, folder, photos))
+    assert "going on after pass 2 of 6" in capsys.readouterr().err
+    assert set(folder.iterdir()) == files_before
+
+
+def test_passes_over_other_rows_are_not_gone_on_with(splits, capsys):
+    folder, photos = splits
+    (folder / "training_0123456789abcdef.skops").write_bytes(b"of another file")
+    regression.fit_in_pieces(folder, "training", photos["training"], COLUMNS, 42)
+    assert "going on" not in capsys.readouterr().err
+    assert not list(folder.glob("*.skops"))
 
 
 def test_pieces_of_other_photos_or_columns_are_refused(splits):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import tiny_recipe
 
-from pyimagesearch import artifacts, config, images, networks, training, views
+from pyimagesearch import artifacts, checkpoint, config, images, networks, training, views
 from pyimagesearch.recipe import Phase
 
 
@@ -13,9 +13,10 @@ def fit(recipe, tmp_path):
     """Train the first phase of a recipe; return its classifier, validation photos and epochs."""
     photos = [images.list_photos("dataset", recipe, each) for each in (config.TRAIN, config.VAL)]
     classifier = networks.build(recipe, None)
-    rows = []
-    training.fit(classifier, recipe, 0, photos, 1, tmp_path / "cache", rows, tmp_path / "h.csv")
-    return classifier, photos[1], rows
+    done = checkpoint.Checkpoint(tmp_path, {}, classifier, recipe.phases)
+    stage = views.Stage(recipe, 0, 1, tmp_path / "cache")
+    training.fit(classifier, stage, photos, done, tmp_path / "h.csv")
+    return classifier, photos[1], done.rows
 
 
 @pytest.mark.parametrize("views", [None, 0, 2])

@@ -1,43 +1,20 @@
 """Each tutorial's row on a small made download, laid out, named and balanced as the real one."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_one_error, make_photo, read, write_random_weights
+from conftest import assert_one_error, make_photo, read
+from downloads import (
+    make_cats_vs_dogs,
+    make_food5k,
+    make_food11,
+    make_knifey_spoony,
+    make_simpsons,
+)
 
 from pyimagesearch import config
 from pyimagesearch.recipe import Split
-
-FOOD11_EVALUATION = (368, 148, 500, 335, 287, 432, 147, 96, 303, 500, 231)
-
-
-@pytest.fixture(scope="session")
-def random_resnet(tmp_path_factory):
-    """Return the path of a weights file for ResNet50 holding random numbers."""
-    return write_random_weights(tmp_path_factory.mktemp("weights"), "ResNet50")
-
-
-@pytest.fixture
-def shortened(monkeypatch, random_weights, random_resnet):
-    """Cut a row's pixels, epochs and steps down, and nothing else that its user sees."""
-
-    def shorten(name, **changes):
-        row = config.RECIPES[name]
-        steps = [phase.steps_per_epoch and 2 for phase in row.phases]
-        phases = tuple(
-            replace(phase, epochs=2, steps_per_epoch=step)
-            for phase, step in zip(row.phases, steps, strict=True)
-        )
-        row = replace(row, image_size=64, phases=phases, views=1, **changes)
-        monkeypatch.setitem(config.RECIPES, name, row)
-        weights = {"VGG16": random_weights, "ResNet50": random_resnet}[row.backbone]
-        monkeypatch.setattr(config, "WEIGHTS", weights)
-        monkeypatch.setattr(config, "PRECISION", "float32")
-        return row
-
-    return shorten
 
 
 def run_all(script, name, method="fine_tune"):
@@ -65,9 +42,7 @@ def photos_in(*folder):
 
 def test_food5k_label_0_is_non_food_whatever_the_alphabet_says(shortened, script):
     shortened("food5k")
-    for split, count in (("training", 30), ("validation", 10), ("evaluation", 10)):
-        for number in range(count):
-            make_photo(Path("Food-5K", split, f"{number % 2}_{number}.jpg"), number % 2, number)
+    make_food5k()
     said, out, _ = run_all(script, "food5k", "logistic_regression")
     assert "training has 30 photos; the official download has 3,000" in said
     assert photos_in("food5k", "training", "non_food") == sorted(
@@ -85,10 +60,7 @@ def test_food5k_label_0_is_non_food_whatever_the_alphabet_says(shortened, script
 
 def test_food11_goes_its_whole_road_with_a_slash_in_its_class_names(shortened, script):
     row = shortened("food11")
-    for split in ("training", "validation", "evaluation"):
-        for label, support in enumerate(FOOD11_EVALUATION):
-            for number in range(max(1, support // 100)):
-                make_photo(Path("Food-11", split, f"{label}_{number}.jpg"), label, number)
+    make_food11()
     _, out, trained = run_all(script, "food11")
     assert photos_in("food11", "training", "Noodles-Pasta") == ["6_0.jpg"]
     assert "Noodles/Pasta" in out
@@ -101,15 +73,7 @@ def test_food11_goes_its_whole_road_with_a_slash_in_its_class_names(shortened, s
 
 def test_knifey_spoony_weighs_classes_and_shows_where_it_fails(shortened, script):
     shortened("knifey_spoony")
-    for label, (name, training, test) in enumerate(
-        (("forky", 10, 3), ("knifey", 12, 3), ("spoony", 20, 5))
-    ):
-        for number in range(training):
-            path = Path("knifey-spoony", name, f"{name}-{number:02}-{number}.jpg")
-            make_photo(path, label, number)
-        for number in range(test):
-            path = Path("knifey-spoony", name, "test", f"{name}-test-{number}.jpg")
-            make_photo(path, label, 900 + number)
+    make_knifey_spoony()
     said, out, trained = run_all(script, "knifey_spoony")
     assert "exact copy" not in said
     assert len(photos_in("knifey_spoony", "training")) == 42
@@ -123,12 +87,6 @@ def test_knifey_spoony_weighs_classes_and_shows_where_it_fails(shortened, script
     for phase in ("transfer", "fine_tuning"):
         ours = {f"{phase}.png", f"{phase}_confusion.png", f"{phase}_mistakes.png"}
         assert ours <= pictures("knifey_spoony")
-
-
-def make_cats_vs_dogs(cats=12, dogs=12, first=0):
-    for label, (name, count) in enumerate((("cat", cats), ("dog", dogs))):
-        for number in range(first, first + count):
-            make_photo(Path("dogs-vs-cats", "train", f"{name}.{number}.jpg"), label, number)
 
 
 SMALL_SPLIT = Split(training=6, validation=3, evaluation=3, shuffle=False)
@@ -183,12 +141,6 @@ def test_cats_vs_dogs_says_when_a_photo_has_no_number(shortened, script):
     status, _, said = script("build_dataset", "--recipe", "cats_vs_dogs")
     assert status == 2
     assert_one_error(said, "cat.x.jpg", "cat.0.jpg", "Rename it")
-
-
-def make_simpsons(names=("bart_simpson", "homer_simpson", "lisa_simpson")):
-    for label, name in enumerate(names):
-        for number in range(14 + label):
-            make_photo(Path("simpsons", name, f"pic_{number:04}.jpg"), label, number)
 
 
 def test_simpsons_uses_two_characters_and_lists_its_most_confident_mistakes(shortened, script):

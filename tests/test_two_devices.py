@@ -17,26 +17,28 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from pathlib import Path
 import numpy as np
 from conftest import tiny_recipe
-from pyimagesearch import artifacts, config, images, networks, training
+from pyimagesearch import artifacts, checkpoint, config, images, networks, training, views
 
 # The estimate of minutes times a step on one device.
 training.say_minutes = lambda *_: None
 recipe = tiny_recipe(views=None, batch_size=6)
 photos = [images.list_photos("dataset", recipe, each) for each in (config.TRAIN, config.VAL)]
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-rows = []
 with strategy.scope():
     classifier = networks.build(recipe, None)
     before = classifier.get_layer("block5_conv3").kernel.numpy()
-    for number in (0, 1):
-        history = Path("history.csv")
-        training.fit(classifier, recipe, number, photos, 1, Path("cache"), rows, history)
+    done = checkpoint.Checkpoint(Path(), {{}}, classifier, recipe.phases)
+    for number, phase in enumerate(recipe.phases):
+        stage = views.Stage(recipe, number, 1, Path("cache"))
+        training.fit(classifier, stage, photos, done, Path("history.csv"))
+        done.finish_phase(phase.name, {{}}, "")
 after = classifier.get_layer("block5_conv3").kernel.numpy()
 assert strategy.num_replicas_in_sync == 2
 assert np.any(before != after)
 probabilities = artifacts.from_network(classifier, recipe.classes).ask(photos[1].paths, 5)
 accuracy = np.mean(probabilities.argmax(axis=1) == photos[1].labels)
-assert abs(rows[-1]["val_accuracy"] - accuracy) < 1e-6, (rows[-1], accuracy)
+last = done.rows[-1]["val_accuracy"]
+assert abs(last - accuracy) < 1e-6, (last, accuracy)
 print("fitted on two")
 """
 

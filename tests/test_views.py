@@ -20,7 +20,8 @@ def photos(tmp_path_factory):
     recipe = tiny_recipe(source=str(folder / "Tiny"))
     make_flat_download(recipe.source)
     entries = datasets.find(recipe, SPLITS, 1)
-    datasets.build(recipe, entries, folder / "dataset", False, lambda: None)
+    targets = datasets.plan(recipe, entries, folder / "dataset")
+    datasets.build(entries, targets, False, lambda: None)
     return images.list_photos(folder / "dataset", recipe, config.TRAIN)
 
 
@@ -97,8 +98,9 @@ def test_validation_photos_come_once_in_order_and_never_augmented(photos):
 
 
 def open_training_views(classifier, recipe, number, photos, folder, seed=7):
+    stage = views.Stage(recipe, number, seed, folder)
     seen = views.views_of(recipe, number)
-    return views.open_views(classifier, recipe, number, "training", photos, seen, seed, folder)
+    return views.open_views(classifier, stage, "training", photos, seen)
 
 
 def test_stored_views_are_what_the_frozen_part_says_of_each_augmented_photo(photos, tmp_path):
@@ -127,7 +129,7 @@ def test_no_view_passes_a_frozen_layer_twice(photos, tmp_path, monkeypatch, spli
     monkeypatch.setattr(images, "load", lambda path, size: read.append(path) or real(path, size))
     seen = views.views_of(recipe, 1) if split == "training" else views.PLAIN
     first, second = (
-        views.open_views(classifier, recipe, number, split, photos, seen, 7, tmp_path)
+        views.open_views(classifier, views.Stage(recipe, number, 7, tmp_path), split, photos, seen)
         for number in (0, 1)
     )
     assert sorted(read) == sorted(photos.paths * len(seen))
@@ -143,8 +145,9 @@ def test_a_phase_that_holds_photos_out_shares_nothing():
     phases = tuple(replace(phase, held_out=0.2) for phase in tiny_recipe().phases[:1])
     recipe = tiny_recipe(phases=(*phases, tiny_recipe().phases[1]))
     for split, seen in (("validation", views.PLAIN), ("training", (2, 3))):
-        assert views.first_to_store(recipe, 0, split, seen) == 0
-        assert views.first_to_store(tiny_recipe(), 0, split, seen) == 1
+        for row, first in ((recipe, 0), (tiny_recipe(), 1)):
+            stage = views.Stage(row, 0, 7, Path("cache"))
+            assert views.first_to_store(stage, split, seen).number == first
 
 
 def test_stored_batches_draw_every_view_of_a_photo_before_one_comes_again(photos):
@@ -156,6 +159,23 @@ def test_stored_batches_draw_every_view_of_a_photo_before_one_comes_again(photos
     ]
     assert all(len(epoch) == len(photos) for epoch in seen)
     assert len(set.union(*seen)) == 3 * len(photos)
+
+
+@pytest.mark.parametrize("kind", ["fresh", "stored"])
+def test_batches_behind_finished_epochs_are_those_of_an_uninterrupted_training(photos, kind):
+    recipe, stored = tiny_recipe(), random_store(len(photos), shape=(7, 7, 2))
+
+    def epochs(done, count):
+        if kind == "fresh":
+            source = views.fresh_batches(recipe, photos, True, (1,), len(photos), done)
+        else:
+            source = views.stored_batches(
+                recipe, photos, stored, (1,), len(photos), done, augmented=True, mixes=True
+            )
+        taken = one_epoch(source, count * len(photos))
+        return np.concatenate([batch for batch, _ in taken])
+
+    np.testing.assert_array_equal(epochs(0, 3)[2 * len(photos) :], epochs(2, 1))
 
 
 def test_stored_validation_comes_once_in_order(photos):
@@ -210,7 +230,9 @@ def test_varying_leaves_what_was_read_as_it_is():
 def test_mixed_maps_lie_between_two_views_of_the_same_photo(photos):
     stored = random_store(len(photos), versions=2)
     still = tiny_recipe(augmentation=Augmentation())
-    source = views.stored_batches(still, photos, stored, (1,), len(photos), True, True)
+    source = views.stored_batches(
+        still, photos, stored, (1,), len(photos), augmented=True, mixes=True
+    )
     both = [stored.read([v] * len(photos), range(len(photos))).astype(np.float32) for v in (0, 1)]
     low, high = np.minimum(*both), np.maximum(*both)
     between = 0

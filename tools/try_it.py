@@ -6,6 +6,7 @@ The page answers only to this machine (127.0.0.1). Ctrl-C ends it.
 """
 
 import base64
+import html
 import io
 import socket
 import sys
@@ -110,7 +111,8 @@ def open_page(folder, classifier, port, show):
             ):
                 with ui.column().classes("grow basis-64 gap-1"):
                     ui.html(
-                        f'<img src="{picture}" alt="{caption}" style="width:100%">', sanitize=False
+                        f'<img src="{picture}" alt="{html.escape(caption)}" style="width:100%">',
+                        sanitize=False,
                     )
                     ui.label(caption).classes("text-grey-8")
 
