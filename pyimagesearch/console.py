@@ -156,6 +156,8 @@ def load_tensorflow():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    # It warns that several networks are traced, which several networks need.
+    tf.get_logger().setLevel("ERROR")
 
 
 class Stopwatch:
