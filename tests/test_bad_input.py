@@ -176,6 +176,14 @@ def test_what_may_not_be_read_is_refused(built, script, refused, name, locked):
         Path(locked).chmod(mode)
 
 
+@pytest.mark.parametrize("name", ["extract_features", "train"])
+def test_an_output_folder_that_may_not_be_written_is_refused(built, script, refused, name):
+    script(name, "--recipe", "nope")
+    Path("output").mkdir(mode=0o555)
+    with permissions_count():
+        refused(name, words=["output/tiny", "permission denied", "chmod"])
+
+
 @pytest.fixture
 def full_disk(monkeypatch):
     """Return a function that makes a folder a disk with little room.
