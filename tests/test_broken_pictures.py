@@ -1,6 +1,7 @@
 """Pictures broken in many ways, through every script: refused in a line, or shown as they are."""
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pyimagesearch import config, images, sources
+from pyimagesearch.console import UserError
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tif": "TIFF"}
 
@@ -82,6 +84,13 @@ def test_there_are_enough_of_them():
 def test_what_no_person_could_see_is_no_photo(name):
     with pytest.raises(images.BrokenPhoto):
         images.read_rgb(BROKEN[name])
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_in_a_dataset_it_stops_what_reads_the_photos_and_is_named(name):
+    path = Path(write(Path("dataset", "tiny", "training", name), BROKEN[name]))
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        list(images.batches([path], 32, 4))
 
 
 @pytest.mark.parametrize("name", FLIPPED)
