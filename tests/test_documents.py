@@ -8,8 +8,8 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
-import downloads
 import keras
+import made_downloads
 import pytest
 from conftest import ROOT, make_photo
 
@@ -26,14 +26,14 @@ SMALL_CATS = Split(training=6, validation=3, evaluation=3, shuffle=False)
 SMALL_SIMPSONS = Split(training=None, validation=0, evaluation=5)
 # A page: the rows it uses, and what changes in them beside their size; the download.
 TUTORIALS = {
-    "food5k": ({"food5k": {}}, downloads.make_food5k),
-    "food11": ({"food11": {}}, downloads.make_food11),
-    "knifey_spoony": ({"knifey_spoony": {}}, downloads.make_knifey_spoony),
+    "food5k": ({"food5k": {}}, made_downloads.make_food5k),
+    "food11": ({"food11": {}}, made_downloads.make_food11),
+    "knifey_spoony": ({"knifey_spoony": {}}, made_downloads.make_knifey_spoony),
     "cats_vs_dogs": (
         {"cats_vs_dogs_features": {"split": SMALL_CATS}, "cats_vs_dogs": {"split": SMALL_CATS}},
-        downloads.make_cats_vs_dogs,
+        made_downloads.make_cats_vs_dogs,
     ),
-    "simpsons": ({"simpsons": {"split": SMALL_SIMPSONS}}, downloads.make_simpsons),
+    "simpsons": ({"simpsons": {"split": SMALL_SIMPSONS}}, made_downloads.make_simpsons),
 }
 
 

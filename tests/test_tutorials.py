@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import assert_one_error, make_photo, read
-from downloads import (
+from made_downloads import (
     make_cats_vs_dogs,
     make_food5k,
     make_food11,
