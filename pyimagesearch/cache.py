@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from pyimagesearch import console
+from pyimagesearch import console, files
 from pyimagesearch.console import UserError
 
 
@@ -62,7 +62,7 @@ def store(path, shape, batch_size, outputs, done):
         outputs: a function start -> an iterator over (batch, *cut) arrays from row `start` on.
         done: called with the number of rows after each batch.
     """
-    partial = partial_of(path)
+    partial = files.partial_of(path)
     with open(partial, "a+b") as file:
         start = resume(file, shape, batch_size)
         done(start)
@@ -73,11 +73,6 @@ def store(path, shape, batch_size, outputs, done):
             os.fsync(file.fileno())
             done(len(batch))
     os.replace(partial, path)
-
-
-def partial_of(path):
-    """Return where a view grows until it is whole."""
-    return path.with_suffix(".partial")
 
 
 def resume(file, shape, batch_size):
@@ -116,7 +111,7 @@ def refuse_if_too_large(paths, shape):
     """Say what the stored views at `paths` need, and stop before they fill the disk."""
     folder = paths[0].parent
     folder.mkdir(parents=True, exist_ok=True)
-    started = sum(p.stat().st_size for p in map(partial_of, paths) if p.is_file())
+    started = sum(p.stat().st_size for p in map(files.partial_of, paths) if p.is_file())
     needed = len(paths) * shape[0] * row_bytes(shape) - started
     free = shutil.disk_usage(folder).free
     if needed > free * 0.95:

@@ -33,7 +33,7 @@ def write_csv(path, labels, batch_size, outputs, done):
         The number of features.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_of(path)
+    partial = files.partial_of(path)
     with open(partial, "ab+") as csv, ThreadPoolExecutor(1) as writer:
         start, written = resume(csv, len(labels), batch_size), None
         done(start)
@@ -60,11 +60,6 @@ def write_rows(csv, labels, rows):
     csv.flush()
     # What is counted as done after a power cut has to be on the disk.
     os.fsync(csv.fileno())
-
-
-def partial_of(path):
-    """Return where a CSV grows until it is whole."""
-    return path.with_suffix(".partial")
 
 
 def resume(csv, rows, batch_size):

@@ -71,6 +71,11 @@ def held(folder, shared=False):
         yield
 
 
+def partial_of(path):
+    """Return where a file that is gone on with grows until it is whole."""
+    return path.with_suffix(".partial")
+
+
 def sweep(folder):
     """Delete what processes that are no more left half-written below a folder."""
     for path in list(Path(folder).rglob(".*.partial*")):

@@ -2,7 +2,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pyimagesearch import cache
+from pyimagesearch import cache, files
 from pyimagesearch.console import UserError
 
 SHAPE, BATCH = (10, 2, 3), 4
@@ -69,7 +69,7 @@ def test_a_build_killed_in_the_middle_of_a_write_goes_on_from_its_last_whole_bat
     whole = paths(tmp_path)[0]
     data = whole.read_bytes()
     whole.unlink()
-    cache.partial_of(whole).write_bytes(data[:kept])
+    files.partial_of(whole).write_bytes(data[:kept])
     _, starts = open_all(tmp_path)
     assert starts == [(0, max(0, kept - 128) // (12 * BATCH) * BATCH)]
     assert whole.read_bytes() == data
@@ -78,7 +78,7 @@ def test_a_build_killed_in_the_middle_of_a_write_goes_on_from_its_last_whole_bat
 def test_a_partial_file_of_another_shape_is_not_gone_on_with(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         open_all(tmp_path, 1)
-    partial = cache.partial_of(paths(tmp_path)[0])
+    partial = files.partial_of(paths(tmp_path)[0])
     partial.write_bytes(b"\0" * partial.stat().st_size)
     stored, starts = open_all(tmp_path)
     assert starts == [(0, 0), (1, 0)]

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyimagesearch import features
+from pyimagesearch import features, files
 from pyimagesearch.console import UserError
 from pyimagesearch.images import Photos
 
@@ -114,7 +114,7 @@ def test_an_interrupted_csv_goes_on_behind_its_last_whole_batch(
     with pytest.raises(KeyboardInterrupt):
         write(path, labels, rows, stop_before)
     assert not path.exists()
-    partial = features.partial_of(path)
+    partial = files.partial_of(path)
     kept = partial.read_bytes()
     assert expected.startswith(kept)
     # As a power cut leaves it: the end is lost, or torn off in the middle of a row.
@@ -127,7 +127,7 @@ def test_an_interrupted_csv_goes_on_behind_its_last_whole_batch(
 
 def test_a_csv_whose_last_row_was_written_is_only_renamed(path, rows, labels):
     expected = path.read_bytes()
-    path.rename(features.partial_of(path))
+    path.rename(files.partial_of(path))
     assert write(path, labels, rows) == [len(rows)]
     assert path.read_bytes() == expected
 
