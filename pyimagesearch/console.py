@@ -110,6 +110,12 @@ def run(main):
         where = f" during {stop}" if str(stop) else ""
         info(f"stopped{where}. To go on from what is finished, run the same command again")
         status = STOPPED
+    except Exception as failure:
+        # TensorFlow has an exception of its own for a disk without room.
+        if os.strerror(errno.ENOSPC) not in str(failure):
+            raise
+        error(REMEDIES[errno.ENOSPC])
+        status = MISTAKE
     sys.exit(status)
 
 

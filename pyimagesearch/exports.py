@@ -33,7 +33,6 @@ def export(folder, kind):
     network, classes = artifacts.load_whole(folder)
     target = Path(folder) / artifacts.EXPORTED / FILES[kind]
     photos = keras.InputSpec(shape=(None, *network.input_shape[1:]), dtype="uint8", name="photos")
-    files.remove(target)
     with files.whole(target) as partial, console.silenced():
         network.export(
             partial, format=KERAS_NAMES.get(kind, kind), input_signature=[photos], verbose=False

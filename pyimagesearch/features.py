@@ -1,19 +1,20 @@
 """What the frozen part says about photos: computed once, in order, kept as CSV."""
 
-import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from pyimagesearch import files
+from pyimagesearch import files, images
 from pyimagesearch.console import UserError
 
 MADE_FROM = "made_from.json"  # of features that are complete
 BEGUN = "begun.json"  # of features that are being extracted
 COMMAS_TO_LINE_BREAKS = bytes.maketrans(b",", b"\n")
-PIECE = 64  # rows of a CSV in memory at a time; 6 MB at 25,088 features
+PIECE = 4 << 20  # bytes of a CSV that are read at a time, and then to the end of the row
+SHUFFLED_ROWS = 64  # and rows, where they lie in another order
+AHEAD = 2  # pieces that threads parse while one is used
 
 
 def write_csv(path, labels, batch_size, outputs, done):
@@ -105,9 +106,13 @@ def read_pieces(path, classes):
     """
     if not ends_in_line_break(path):
         raise UserError(f"{path} is cut short. {remake(path)}")
-    with open(path, "rb") as file:
-        while lines := list(itertools.islice(file, PIECE)):
-            yield parse(lines, path, classes)
+
+    def blocks():
+        with open(path, "rb") as file:
+            while block := file.read(PIECE) + file.readline():
+                yield block
+
+    yield from images.ahead(lambda block: parse(block, path, classes), blocks(), AHEAD)
 
 
 def read_shuffled(path, classes, starts, order):
@@ -121,14 +126,22 @@ def read_shuffled(path, classes, starts, order):
     Yields:
         (features, labels, positions).
     """
-    with open(path, "rb") as file:
-        for first in range(0, len(order), PIECE):
-            positions = order[first : first + PIECE]
-            lines = []
-            for position in positions:
-                file.seek(starts[position])
-                lines.append(file.readline())
-            yield *parse(lines, path, classes), positions
+
+    def blocks():
+        with open(path, "rb") as file:
+            for first in range(0, len(order), SHUFFLED_ROWS):
+                positions = order[first : first + SHUFFLED_ROWS]
+                lines = []
+                for position in positions:
+                    file.seek(starts[position])
+                    lines.append(file.readline())
+                yield b"".join(lines), positions
+
+    def parsed(piece):
+        block, positions = piece
+        return *parse(block, path, classes), positions
+
+    yield from images.ahead(parsed, blocks(), AHEAD)
 
 
 def row_starts(path):
@@ -146,18 +159,21 @@ def line_ends(file):
     return np.concatenate(ends)
 
 
-def parse(lines, path, classes):
-    """Return the (rows, features) float32 and (rows,) int labels of some lines of a CSV, as bytes.
+def parse(block, path, classes):
+    """Return the (rows, features) float32 and (rows,) int labels of whole rows of a CSV, as bytes.
 
     A reader that takes 25,000 columns for a table of 25,000 things is slow. So the values are
     read as one column, one below the other: a comma becomes a line break.
     """
     import polars
 
-    columns = lines[0].count(b",") + 1
-    if columns < 2 or any(line.count(b",") != columns - 1 for line in lines):
+    characters = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(characters == ord("\n"))
+    rows = np.split(characters, ends[:-1])
+    columns = {1 + np.count_nonzero(row == ord(",")) for row in rows}
+    if len(columns) > 1 or columns == {1}:
         raise UserError(f"{path} is damaged: its rows differ in length. {remake(path)}")
-    values = b"".join(lines).translate(COMMAS_TO_LINE_BREAKS)
+    values = block.translate(COMMAS_TO_LINE_BREAKS)
     try:
         table = polars.read_csv(
             values, has_header=False, schema={"value": polars.Float32}, quote_char=None
@@ -166,9 +182,9 @@ def parse(lines, path, classes):
         # What follows tells of one long column, which the file does not have.
         reason = str(failure).split(" at column")[0]
         raise UserError(f"{path} is damaged: {reason}. {remake(path)}") from failure
-    if len(table) != len(lines) * columns or not np.isfinite(table).all():
+    if len(table) != len(rows) * columns.pop() or not np.isfinite(table).all():
         raise UserError(f"{path} holds values that are not numbers. {remake(path)}")
-    table = table.reshape(len(lines), columns)
+    table = table.reshape(len(rows), -1)
     labels = table[:, 0].astype(int)
     strange = table[(labels != table[:, 0]) | (labels < 0) | (labels >= len(classes)), 0]
     if len(strange):

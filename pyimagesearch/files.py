@@ -31,6 +31,9 @@ def whole(path):
     partial = path.with_name(f".{uuid.uuid4().hex[:12]}.{os.getpid()}.partial{ending}")
     try:
         yield partial
+        if path.is_dir():
+            # A folder does not give way to another.
+            remove(path)
         os.replace(partial, path)
     finally:
         remove(partial)

@@ -23,7 +23,18 @@ from conftest import (
 )
 from sklearn.linear_model import LogisticRegression
 
-from pyimagesearch import artifacts, cache, config, features, files, images, networks
+from pyimagesearch import (
+    annotation,
+    artifacts,
+    cache,
+    checkpoint,
+    config,
+    exports,
+    features,
+    files,
+    images,
+    networks,
+)
 from pyimagesearch.recipe import Head, Phase
 
 NOBODY = 65534  # the user id that Linux gives to a user without rights
@@ -184,37 +195,70 @@ def test_an_output_folder_that_may_not_be_written_is_refused(built, script, refu
         refused(name, words=["output/tiny", "permission denied", "chmod"])
 
 
+class Disk:
+    """A folder that is a disk with little room.
+
+    Where that is not allowed, the function it is given fails as on a full disk instead, once it
+    has been called `after` times.
+    """
+
+    def __init__(self, folder, room, writer, after, monkeypatch):
+        """Give a folder, with what is in it already, so many bytes to grow by."""
+        self.folder, self.monkeypatch = Path(folder).absolute(), monkeypatch
+        kept = self.folder.with_name("kept")
+        if self.folder.exists():
+            self.folder.rename(kept)
+        self.folder.mkdir(parents=True)
+        taken = sum(each.stat().st_size // 4096 + 1 for each in kept.rglob("*")) * 4096
+        options = ("mount", "-t", "tmpfs", "-o", f"size={taken + room}", "tmpfs", self.folder)
+        can = is_root() and shutil.which("mount")
+        self.mounted = can and subprocess.run(options, capture_output=True).returncode == 0
+        if kept.exists():
+            shutil.copytree(kept, self.folder, dirs_exist_ok=True)
+            shutil.rmtree(kept)
+        if not self.mounted:
+            self.writer, self.whole = writer, getattr(*writer)
+            calls = iter(range(after))
+            monkeypatch.setattr(*writer, lambda *a, **k: self.write(next(calls, None), *a, **k))
+
+    def write(self, call, *arguments, **named):
+        if call is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.whole(*arguments, **named)
+
+    def free(self):
+        """Give it room."""
+        if self.mounted:
+            subprocess.run(("mount", "-o", "remount,size=1g", self.folder), check=True)
+        else:
+            self.monkeypatch.setattr(*self.writer, self.whole)
+
+    def unmount(self):
+        if self.mounted:
+            subprocess.run(("umount", "--lazy", self.folder), check=True)
+
+
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Return a function that makes a folder a disk with little room.
-
-    Where that is not allowed, the function it is given fails as on a full disk instead.
-    """
+    """Return a function that makes a folder a Disk."""
     disks = []
 
-    def no_room(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def make(folder, room, writer, after=0):
+        disks.append(Disk(folder, room, writer, after, monkeypatch))
+        return disks[-1]
 
-    def mount(folder, size, writer):
-        Path(folder).mkdir(parents=True)
-        command = ("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
-        can = is_root() and shutil.which("mount")
-        if can and subprocess.run(command, capture_output=True, check=False).returncode == 0:
-            disks.append(Path(folder).absolute())
-        else:
-            monkeypatch.setattr(*writer, no_room)
-
-    yield mount
+    yield make
     for disk in disks:
-        subprocess.run(("umount", "--lazy", disk), check=True)
+        disk.unmount()
 
 
+K = 1024
 FULL = ["the disk is full", "Free some space", "run the same command again"]
 
 
 def test_full_disk_while_building_is_one_error(tiny, refused, full_disk):
     make_flat_download("Tiny")
-    full_disk("dataset", "16k", (shutil, "copy2"))
+    full_disk("dataset", 16 * K, (shutil, "copy2"))
     refused("build_dataset", words=FULL)
     copies = list(Path("dataset").rglob("*.jpg"))
     assert len(copies) < 48
@@ -223,24 +267,24 @@ def test_full_disk_while_building_is_one_error(tiny, refused, full_disk):
 
 
 @pytest.mark.parametrize(
-    ("size", "writer"),
-    [("8k", (features, "write_rows")), ("1m", (keras.Model, "save"))],
+    ("room", "writer"),
+    [(8 * K, (features, "write_rows")), (K * K, (keras.Model, "save"))],
     ids=["rows", "network"],
 )
-def test_full_disk_while_extracting_is_one_error(built, refused, full_disk, size, writer):
-    full_disk("output", size, writer)
+def test_full_disk_while_extracting_is_one_error(built, refused, full_disk, room, writer):
+    full_disk("output", room, writer)
     refused("extract_features", words=FULL)
     assert not (FEATURES / features.MADE_FROM).exists()
 
 
 @pytest.mark.parametrize(
-    ("size", "writer"),
-    [("8k", (cache.os, "fsync")), ("1m", (keras.Model, "save"))],
+    ("room", "writer"),
+    [(8 * K, (cache.os, "fsync")), (K * K, (keras.Model, "save"))],
     ids=["pictures or views", "network"],
 )
-def test_full_disk_while_fine_tuning_is_one_error(built, tiny, script, full_disk, size, writer):
+def test_full_disk_while_fine_tuning_is_one_error(built, tiny, script, full_disk, room, writer):
     tiny(phases=ONE_PHASE)
-    full_disk("output", size, writer)
+    full_disk("output", room, writer)
     status, _, said = script("train")
     assert status == 2
     assert_one_error(said, *FULL)
@@ -254,7 +298,7 @@ def test_a_disk_that_fills_while_views_are_stored_is_one_error_and_no_crash(
     tiny(phases=ONE_PHASE)
     # Someone else takes the room between the look at it and the writing.
     monkeypatch.setattr(cache, "refuse_if_too_large", lambda *_: None)
-    full_disk("output/tiny/cache", "8k", (cache.os, "fsync"))
+    full_disk("output/tiny/cache", 8 * K, (cache.os, "fsync"))
     status, _, said = script("train")
     assert status == 2
     assert_one_error(said, *FULL)
@@ -263,12 +307,57 @@ def test_a_disk_that_fills_while_views_are_stored_is_one_error_and_no_crash(
 
 def test_full_disk_while_saving_a_regression_is_one_error(built, script, full_disk):
     make_features()
-    full_disk("output/tiny/logistic_regression", "8k", (shutil, "copy2"))
+    full_disk("output/tiny/logistic_regression", 8 * K, (shutil, "copy2"))
     status, _, said = script("train", "--method", "logistic_regression")
     assert status == 2
     assert_one_error(said, *FULL)
     assert not leftovers()
     assert not (config.OUTPUT_DIR / "tiny/logistic_regression/metrics.json").exists()
+
+
+def test_a_disk_that_fills_between_two_epochs_loses_no_epoch(built, tiny, script, full_disk):
+    phases = (Phase("warmup", epochs=3, learning_rate=1e-3),)
+    tiny(phases=phases)
+    folder = config.OUTPUT_DIR / "tiny/fine_tune"
+    # One checkpoint of 33,912 bytes fits, and no second one beside it.
+    disk = full_disk(folder, 48 * K, (checkpoint.np, "savez"), after=1)
+    status, _, said = script("train")
+    assert status == 2
+    assert_one_error(said, *FULL)
+    assert not leftovers()
+    disk.free()
+    status, _, said = script("train")
+    assert status == 0, said
+    assert "going on after epoch 1 of warmup" in said
+    assert len((folder / "history.csv").read_text().splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize("kind", exports.FILES)
+def test_full_disk_while_exporting_keeps_the_classifier_and_the_last_export(
+    trained, script, full_disk, kind
+):
+    folder = trained()
+    artifacts.save_network(folder, little_network(units=5000), CLASSES)
+    assert script("train", "--export", kind)[0] == 0
+    before = {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+    disk = full_disk(folder, K, (keras.Model, "export"))
+    status, _, said = script("train", "--export", kind)
+    assert status == 2
+    assert_one_error(said, *FULL)
+    assert not leftovers()
+    assert {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()} == before
+    disk.free()
+    assert script("train", "--export", kind)[0] == 0
+
+
+def test_full_disk_while_copies_are_written_is_one_error(photo, script, full_disk):
+    make_classifier("fine_tune")
+    full_disk("output/tiny/predictions", K, (annotation.Image.Image, "save"))
+    status, out, said = script("predict", "--image", photo)
+    assert status == 2
+    assert "%" in out
+    assert_one_error(said, *FULL)
+    assert not leftovers()
 
 
 # Photos of the dataset that change between one step and the next
@@ -328,10 +417,11 @@ def make_features(columns=4):
     files.write_json(FEATURES / features.MADE_FROM, made)
 
 
-def little_network(outputs=3):
+def little_network(outputs=3, units=1):
     """Return a network from photos of 32 x 32 pixels to probabilities, of no use but whole."""
     photos = keras.Input((32, 32, 3), dtype="uint8")
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(photos))
+    x = keras.layers.Dense(units)(x)
     return keras.Model(photos, keras.layers.Dense(outputs, activation="softmax")(x))
 
 
