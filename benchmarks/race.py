@@ -123,6 +123,7 @@ def csv(race):
     if not source.is_file():
         race.ours("extract")
     for side in ("plain", "ours"):
+        (race.work / side).mkdir(parents=True, exist_ok=True)
         with open(race.work / side / "training.csv", "w") as file, open(source) as rows:
             file.writelines(itertools.islice(itertools.cycle(list(rows)), ROWS))
     plain, ours = [], []

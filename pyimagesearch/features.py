@@ -49,6 +49,11 @@ def write_csv(path, labels, batch_size, outputs, done):
         if written is not None:
             written.result()
     os.replace(partial, path)
+    return count_columns(path)
+
+
+def count_columns(path):
+    """Return how many features the first row of a CSV has."""
     with open(path, "rb") as csv:
         return csv.readline().count(b",")
 

@@ -33,6 +33,26 @@ def test_our_schedule_sends_each_view_and_validation_photo_through_once(race):
     assert race.our_schedule(parts, (33, 10, 5)) == pytest.approx(learning + frozen)
 
 
+def test_the_race_of_csvs_needs_none_before_it(race, tmp_path, monkeypatch):
+    made = tmp_path / "ours" / "sample" / "features" / "training.csv"
+
+    def run(script, *arguments):
+        if arguments[0] == "extract":
+            made.parent.mkdir(parents=True)
+            made.write_text("0,0.5\n1,0.25\n")
+        side = tmp_path / ("ours" if script == "benchmarks/ours.py" else "plain")
+        side.mkdir(exist_ok=True)
+        for name in ("plain_regression", "ours_read"):
+            (side / f"{name}.json").write_text('{"load_seconds": 6, "seconds": 2}')
+        return 1.0, 1e9
+
+    monkeypatch.setattr(race, "run", run)
+    seconds, memory = race.csv(race.Race(tmp_path, tmp_path, 2, None))
+    assert (seconds["ratio"], memory["ratio"]) == ([3, 3, 3], [1, 1, 1])
+    for side in ("plain", "ours"):
+        assert (tmp_path / side / "training.csv").read_bytes().count(b"\n") == race.ROWS
+
+
 def test_table_shows_every_figure(race):
     rows = [race.compared("both sides", [10.0, 30.0], [1.0, 1.0]), race.alone("ours", [0.25])]
     text = race.table({row.pop("figure"): row for row in rows})

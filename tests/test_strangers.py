@@ -58,11 +58,42 @@ def network_of_another_module(path):
         archive.writestr("metadata.json", json.dumps({"keras_version": "3.15.1"}))
 
 
+def network_with_a_saved_model_of_its_own(path):
+    """A layer that would load a TensorFlow graph, whose operations may write files."""
+    import json
+    import zipfile
+
+    import keras
+    import tensorflow as tf
+
+    class Trojan(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 32, 32, 3), tf.uint8)])
+        def serve(self, photos):
+            tf.io.write_file("ran", "")
+            return tf.ones((tf.shape(photos)[0], 3)) / 3
+
+    trojan = Trojan()
+    tf.saved_model.save(trojan, "trojan", signatures={"serve": trojan.serve})
+    photos = keras.Input((32, 32, 3), dtype="uint8")
+    keras.Model(photos, keras.layers.Identity()(photos)).save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    layer = config["config"]["layers"][1]
+    layer["class_name"] = "TFSMLayer"
+    layer["config"] = {"filepath": "trojan", "call_endpoint": "serve", "name": "trojan"}
+    members["config.json"] = json.dumps(config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
 @pytest.mark.parametrize(
     ("method", "name", "make"),
     [
         ("fine_tune", artifacts.NETWORK, network_with_a_lambda),
         ("fine_tune", artifacts.NETWORK, network_of_another_module),
+        ("fine_tune", artifacts.NETWORK, network_with_a_saved_model_of_its_own),
         ("logistic_regression", artifacts.BACKBONE, network_with_a_lambda),
         ("logistic_regression", artifacts.REGRESSION, regression_with_a_function),
         ("logistic_regression", artifacts.REGRESSION, regression_of_a_strange_class),
