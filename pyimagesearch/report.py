@@ -6,6 +6,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from pyimagesearch import files, images, pictures
 
 PAIRS = 10  # most confused pairs of classes in a report
+CERTAIN = 0.99995  # from here on a probability reads as 100.00%
 
 
 def as_text(truth, probabilities, classes):
@@ -87,8 +88,12 @@ def confident_mistakes(truth, probabilities, count):
 
 
 def uncertain_successes(truth, probabilities, count):
-    """Return the positions of the right answers given with the least certainty, lowest first."""
-    right = np.flatnonzero(probabilities.argmax(axis=1) == truth)
+    """Return the positions of the right answers given with the least certainty, lowest first.
+
+    An answer that reads as 100.00% is none of them, however few others there are.
+    """
+    uncertain = probabilities.max(axis=1) < CERTAIN
+    right = np.flatnonzero((probabilities.argmax(axis=1) == truth) & uncertain)
     return least_likely(right, truth, probabilities, count)
 
 

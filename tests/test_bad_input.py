@@ -332,6 +332,17 @@ def test_a_disk_that_fills_between_two_epochs_loses_no_epoch(built, tiny, script
     assert len((folder / "history.csv").read_text().splitlines()) == 1 + 3
 
 
+def test_full_disk_while_logging_for_tensorboard_is_one_error(built, tiny, script, full_disk):
+    from pyimagesearch import training
+
+    tiny(phases=ONE_PHASE)
+    full_disk("output/tiny/fine_tune/tensorboard", K, (training, "tensorboard"))
+    status, _, said = script("train", "--tensorboard")
+    assert status == 2
+    assert_one_error(said, *FULL)
+    assert not leftovers()
+
+
 @pytest.mark.parametrize("kind", exports.FILES)
 def test_full_disk_while_exporting_keeps_the_classifier_and_the_last_export(
     trained, script, full_disk, kind

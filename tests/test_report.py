@@ -57,6 +57,13 @@ def test_mistakes_and_successes_are_sorted_by_the_probability_of_the_right_class
     assert list(report.uncertain_successes(truth, probabilities, 1)) == [2]
 
 
+def test_an_answer_that_reads_as_certain_is_not_among_the_least_certain():
+    truth = np.array([0, 0, 0, 0])
+    first = np.array([1.0, 0.9999, 1 - 1e-12, 0.99996])
+    probabilities = np.stack([first, 1 - first], axis=1)
+    assert list(report.uncertain_successes(truth, probabilities, 9)) == [1]
+
+
 @pytest.fixture
 def photos():
     paths = [Path(f"{number}.jpg") for number in range(len(TRUTH))]
