@@ -153,6 +153,7 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
     done.resume()
     logs = folder / "tensorboard" if tensorboard else None
     learned_from = splits[config.TRAIN], splits[config.VAL]
+    exact = None
     for number, phase in enumerate(recipe.phases[done.phase :], done.phase):
         # The head starts from random numbers. Its first gradients are large and would wreck
         # the ImageNet filters, so the first phase leaves the backbone alone.
@@ -162,7 +163,10 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
         exact = networks.in_float32(classifier)
         numbers, text = evaluate(exact, recipe, phase, done.rows, splits[config.TEST], folder)
         done.finish_phase(phase.name, numbers, text)
-    metrics = save(networks.in_float32(classifier), recipe, done, folder)
+    if exact is None:
+        # The run before this one was stopped when all phases were finished.
+        exact = networks.in_float32(classifier)
+    metrics = save(exact, recipe, done, folder)
     artifacts.finish(folder, {**metrics, "precision": precision}, made_from, splits, config.SEED)
     done.remove()
 

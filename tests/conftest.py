@@ -39,12 +39,14 @@ def _pictures_as_noise(request, monkeypatch):
     if request.module.__name__ in DRAWN_FOR_REAL:
         return
 
-    def save_noise(path, figure):
+    def save_noise(path, *_, **__):
         with files.whole(path) as partial:
             Image.effect_noise((128, 128), 50).save(partial)
-        pictures.plt.close(figure)
+        pictures.plt.close()
 
-    monkeypatch.setattr(pictures, "save_figure", save_noise)
+    # A sheet of nine panels takes matplotlib as long to lay out as to draw.
+    for name in ("save_figure", "draw_sheet"):
+        monkeypatch.setattr(pictures, name, save_noise)
 
 
 @pytest.fixture(autouse=True)

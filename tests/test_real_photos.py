@@ -1,6 +1,8 @@
 """Real ImageNet weights on real handwritten digits: nothing is called working before this."""
 
 import csv
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +55,12 @@ def test_logistic_regression_reads_nineteen_of_twenty_digits(in_folder, script):
     assert metrics["accuracy"] >= 0.95, out
 
 
-def test_fine_tuning_beats_its_own_first_epoch_and_its_warmup(in_folder, script):
+def test_fine_tuning_beats_its_own_first_epoch_and_its_warmup(digits, script):
+    # A third of them teaches as much about this project, in a third of the time.
+    shutil.copytree(digits / "downloads", "downloads")
+    for number, path in enumerate(sorted(Path("downloads").rglob("*.png"))):
+        if number % 3:
+            path.unlink()
     assert script("build_dataset", "--recipe", "digits")[0] == 0
     status, _, said = script("train", "--recipe", "digits", "--method", "fine_tune")
     assert status == 0, said
