@@ -93,9 +93,12 @@ def run(script, *arguments):
         sys.exit(f"{' '.join(arguments)} failed:\n{log.read_text()[-3000:]}")
     seconds = clock.seconds
     console.info(f"  {Path(script).stem} {arguments[1]}: {console.duration(seconds)}")
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return seconds, usage.ru_maxrss * unit
+    return seconds, peak_memory(usage)
+
+
+def peak_memory(usage):
+    """Return the bytes of a process' resource usage: Linux counts in KiB, macOS in bytes."""
+    return usage.ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 
 
 def extract(race):

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from race import peak_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -42,9 +43,9 @@ def main():
         columns = features.count_columns(source)
         clock = console.Stopwatch()
         _, words = WAYS[arguments.way](folder, config.TRAIN, photos, columns, config.SEED)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory(resource.getrusage(resource.RUSAGE_SELF))
     console.show(f"{len(labels):,} rows {arguments.way}: {words}, {clock}, {peak / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -1,7 +1,8 @@
 import importlib
 
+import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, write_csv
 
 
 @pytest.fixture
@@ -70,3 +71,16 @@ def test_results_in_the_repository_are_of_figures_that_are_raced(race):
             median, low, high = row["ratio"]
             assert low <= median <= high
             assert row["plain"] > 0
+
+
+@pytest.mark.parametrize("way", ["at_once", "in_pieces"])
+def test_any_number_of_rows_is_timed(race, tmp_path, monkeypatch, capsys, way):
+    rows = importlib.import_module("rows")
+    folder = tmp_path / "output" / "sample" / "features"
+    write_csv(folder / "training.csv", np.arange(6), np.eye(6, dtype=np.float32))
+    monkeypatch.setattr(rows, "ROOT", tmp_path)
+    monkeypatch.setattr(rows.regression, "PASSES", 6)  # and afterwards as it was
+    monkeypatch.setattr("sys.argv", ["rows.py", "100", way, "--passes", "2"])
+    rows.main()
+    assert f"100 rows {way}: " in capsys.readouterr().out
+    assert [path.name for path in folder.iterdir()] == ["training.csv"]
