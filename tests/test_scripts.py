@@ -151,6 +151,25 @@ def test_features_are_extracted_again_when_the_photos_change(built, script):
     assert script("train", "--method", "logistic_regression")[0] == 0
 
 
+def test_a_training_stopped_before_it_is_saved_is_only_saved(trained, script, monkeypatch):
+    folder = trained()
+    expected = read(folder / artifacts.METRICS)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, "save_network", stop)
+        assert script("train", "--force")[0] == 130
+    status, _, said = script("train")
+    assert status == 0
+    assert "going on after unfrozen" in said
+    assert "warmup 1/2" not in said
+    metrics = read(folder / artifacts.METRICS)
+    assert metrics["phases"] == expected["phases"]
+    assert metrics["classes"] == expected["classes"]
+
+
 def test_same_seed_gives_the_same_metrics_twice(built, script):
     train(script, "fine_tune")
     path = config.OUTPUT_DIR / "tiny" / "fine_tune" / "history.csv"
