@@ -64,12 +64,16 @@ def take_over(arguments):
     return config.RECIPES[dataset.name]
 
 
+def photos_of(path, classes, count=None):
+    """Return images.Photos that stand for the rows of a CSV, again and again up to `count`."""
+    labels = np.concatenate([each for _, each in features.read_pieces(path, classes)])
+    labels = np.resize(labels, count or len(labels))
+    return images.Photos(tuple(map(str, range(len(labels)))), labels, classes)
+
+
 def read(recipe, out):
     """Time reading a CSV into arrays."""
-    labels = np.concatenate(
-        [each for _, each in features.read_pieces(out / "training.csv", recipe.classes)]
-    )
-    photos = images.Photos(tuple(map(str, range(len(labels)))), labels, recipe.classes)
+    photos = photos_of(out / "training.csv", recipe.classes)
     clock = console.Stopwatch()
     features.read_split(out, "training", photos, 25088)
     return {"seconds": clock.seconds}

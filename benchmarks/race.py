@@ -127,8 +127,7 @@ def csv(race):
         race.ours("extract")
     for side in ("plain", "ours"):
         (race.work / side).mkdir(parents=True, exist_ok=True)
-        with open(race.work / side / "training.csv", "w") as file, open(source) as rows:
-            file.writelines(itertools.islice(itertools.cycle(list(rows)), ROWS))
+        repeat_rows(source, race.work / side / "training.csv", ROWS)
     plain, ours = [], []
     for _ in range(race.rounds):
         _, peak = run("benchmarks/plain_regression.py", race.work / "plain", "--load-only")
@@ -140,6 +139,12 @@ def csv(race):
     seconds = [[each for each, _ in side] for side in (plain, ours)]
     peaks = [[each / 1e9 for _, each in side] for side in (plain, ours)]
     return [compared(f"{name} (s)", *seconds), compared(f"{name}, peak memory (GB)", *peaks)]
+
+
+def repeat_rows(source, target, count):
+    """Write the rows of a CSV again and again, until there are `count`."""
+    with open(target, "wb") as file, open(source, "rb") as rows:
+        file.writelines(itertools.islice(itertools.cycle(rows), count))
 
 
 def schedule(race):

@@ -8,19 +8,14 @@ the accuracy does not. 300,000 rows are 18.5 GB on the disk; they are deleted af
 """
 
 import argparse
-import itertools
 import resource
-import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from race import peak_memory
+from ours import photos_of
+from race import ROOT, peak_memory, repeat_rows
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from pyimagesearch import config, console, features, images, regression  # noqa: E402
+from pyimagesearch import config, console, features, regression
 
 WAYS = {"at_once": regression.fit_at_once, "in_pieces": regression.fit_in_pieces}
 
@@ -34,17 +29,14 @@ def main():
     regression.PASSES = arguments.passes
     recipe = config.RECIPES["sample"]
     source = ROOT / config.OUTPUT_DIR / recipe.name / "features" / f"{config.TRAIN}.csv"
-    pieces = features.read_pieces(source, recipe.classes)
-    labels = np.resize(np.concatenate([each for _, each in pieces]), arguments.rows)
-    photos = images.Photos(tuple(map(str, range(len(labels)))), labels, recipe.classes)
+    photos = photos_of(source, recipe.classes, arguments.rows)
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-        with open(Path(folder) / source.name, "wb") as file, open(source, "rb") as rows:
-            file.writelines(itertools.islice(itertools.cycle(rows), len(labels)))
+        repeat_rows(source, Path(folder) / source.name, arguments.rows)
         columns = features.count_columns(source)
         clock = console.Stopwatch()
         _, words = WAYS[arguments.way](folder, config.TRAIN, photos, columns, config.SEED)
     peak = peak_memory(resource.getrusage(resource.RUSAGE_SELF))
-    console.show(f"{len(labels):,} rows {arguments.way}: {words}, {clock}, {peak / 1e9:.2f} GB")
+    console.show(f"{len(photos):,} rows {arguments.way}: {words}, {clock}, {peak / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def test_fine_tuning_beats_its_own_first_epoch_and_its_warmup(digits, script):
     assert status == 0, said
     with open("output/digits/fine_tune/history.csv") as file:
         rows = list(csv.DictReader(file))
-    first = float(rows[0]["val_accuracy"])
+    first, last = float(rows[0]["val_accuracy"]), float(rows[-1]["val_accuracy"])
+    assert last > first
     losses = {
         phase: [float(row["val_loss"]) for row in rows if row["phase"] == phase]
         for phase in ("warmup", "unfrozen")
