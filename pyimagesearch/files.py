@@ -39,6 +39,19 @@ def whole(path):
         remove(partial)
 
 
+def require_room(path, needed):
+    """Refuse to begin a file that its disk has no room for.
+
+    For writers that do not survive a disk that fills under them, as HDF5.
+
+    Raises:
+        OSError: fewer than `needed` bytes are free.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(path.parent).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
 @contextmanager
 def held(folder, shared=False):
     """Hold a folder while the block runs: for this process alone, or with others that only read.

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import re
+import shutil
 import sys
 import tarfile
 import zipfile
@@ -352,6 +353,24 @@ def test_altered_tensors_from_keras_are_not_written(weights_folder, monkeypatch,
     assert status == 2
     assert_one_error(said, get_weights.TENSORS_SHA256, "not VGG16's ImageNet weights")
     assert not weights_folder.exists()
+
+
+def test_weights_are_not_begun_where_the_disk_has_no_room_for_them(
+    weights_folder, monkeypatch, script
+):
+    """HDF5 ends the process when the disk fills under it."""
+    network = keras.applications.VGG16(include_top=False, weights=None)
+    monkeypatch.setattr(get_weights, "from_keras", lambda: network)
+    monkeypatch.setattr(get_weights, "check", lambda _: None)
+    usage = shutil.disk_usage(".")
+    for free, expected in ((4 * network.count_params(), 2), (5 * network.count_params(), 0)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, left=free: usage._replace(free=left))
+        status, _, said = script("tools.get_weights")
+        assert status == expected, said
+        if status:
+            assert_one_error(said, "vgg16.weights.h5", "the disk is full", "Free some space")
+            assert not list(weights_folder.iterdir())
+    assert [path.name for path in weights_folder.iterdir()] == ["vgg16.weights.h5"]
 
 
 def test_wheel_of_another_hash_is_refused_with_both_hashes(

@@ -49,6 +49,8 @@ def main(argv=None):
         # Its cause says what happened; its own words would send the user here again.
         network = from_wheel(keras_failure.__cause__ or keras_failure)
     check(network)
+    # Four bytes a number, and a little for their names.
+    files.require_room(target, 4.1 * network.count_params())
     with files.whole(target) as partial:
         network.save_weights(partial)
     console.info(f"VGG16: {network.count_params():,} weights -> {os.path.relpath(target)}")
