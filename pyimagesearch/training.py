@@ -271,6 +271,11 @@ def as_dataset(batches, inputs, cardinality, note):
     signature = (tf.TensorSpec(inputs.shape, dtype), tf.TensorSpec((None,), "int64"))
     dataset = tf.data.Dataset.from_generator(lambda: note(batches()), output_signature=signature)
     dataset = dataset.map(lambda batch, labels: (tf.cast(batch, inputs.dtype), labels))
+    # Nothing here is left to tf.data to tune. The thread that would do it is woken at 10, 20, 40
+    # ... ms, and the end of a pass may wait for it: for as long again as the pass has taken.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = dataset.with_options(options)
     return dataset.apply(tf.data.experimental.assert_cardinality(cardinality)).prefetch(1)
 
 
