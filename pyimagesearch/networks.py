@@ -1,6 +1,7 @@
 """The network of a recipe: backbone with its preprocessing, head, the cut, what learns."""
 
 import hashlib
+import itertools
 import sys
 import warnings
 from contextlib import contextmanager
@@ -261,13 +262,14 @@ def convolve(maps, kernel):
         )
         around = [[0, 0], [rows // 2, rows // 2], [columns // 2, columns // 2], [0, 0]]
         framed, back = tf.pad(maps, around), tf.reshape(back, (-1, filters))
-        moved = [
-            tf.reshape(framed[:, row : row + height, column : column + width], (-1, channels))
-            for row in range(rows)
-            for column in range(columns)
-        ]
-        to_kernel = tf.stack([tf.matmul(each, back, transpose_a=True) for each in moved])
-        return to_maps, tf.reshape(to_kernel, kernel.shape)
+        products = []
+        for row, column in itertools.product(range(rows), range(columns)):
+            # One after the other: a moved copy of the maps at a time.
+            with tf.control_dependencies(products[-1:]):
+                moved = framed[:, row : row + height, column : column + width]
+                flat = tf.reshape(moved, (-1, channels))
+                products.append(tf.matmul(flat, back, transpose_a=True))
+        return to_maps, tf.reshape(tf.stack(products), kernel.shape)
 
     return tf.nn.conv2d(maps, kernel, strides=1, padding="SAME"), gradients_of
 
