@@ -44,7 +44,7 @@ RECIPES = checked(
         # Food-11: 16,643 photos of 11 kinds of food. PyImageSearch, "Fine-tuning with Keras and
         # Deep Learning", 2019-06-03: 0.78 after the warm-up, 0.87 after the last block learned.
         # Food-11 itself could not be fetched here. On 3,000 photos of ten of Food-101's dishes, on
-        # a 2-core AMD EPYC: 0.753, then 0.845 of 600 evaluation photos, in 28 minutes. On 1,000 of
+        # a 2-core AMD EPYC: 0.753, then 0.822 of 600 evaluation photos, in 26 minutes. On 1,000 of
         # them with 25 + 10 epochs, mean of three seeds: 0.637, then 0.719. A plain port of the
         # original scripts on these, 12 + 6 epochs, one seed: 0.540, then 0.652.
         "food11": Recipe(
@@ -204,7 +204,7 @@ RECIPES = checked(
         ),
         # The demo: 417 photos of foods in six groups, fetched by tools/get_sample.py, and Food-11's
         # phases. On a 2-core AMD EPYC: 0.702, then 0.774 on 84 evaluation photos, where logistic
-        # regression gets 0.738; on 83 validation photos 0.735 and 0.735.
+        # regression gets 0.738; on 83 validation photos 0.735 and 0.723.
         "sample": Recipe(
             source="downloads/sample",
             download="python tools/get_sample.py",
