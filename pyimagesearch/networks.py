@@ -237,10 +237,10 @@ def learns_faster(layer):
 def convolve(maps, kernel):
     """Convolve maps with a kernel of odd sides; they keep their size.
 
-    It is tf.nn.conv2d, and so is what goes back to the maps. What goes back to the kernel is made
-    of matrix products, one for each of its places: the maps moved by that place, times what came
-    back. In bfloat16, for 32 maps of 14 x 14 x 512 and as many filters of 3 x 3, TensorFlow's own
-    op took 60 ms and nine products 41 on a 2-core AMD EPYC with AVX512-BF16; forward took 30.
+    Only the gradient of the kernel is not TensorFlow's own. It is made of matrix products, one for
+    each place of the kernel: the maps moved by that place, times the gradient of the output. In
+    bfloat16, for 32 maps of 14 x 14 x 512 and as many filters of 3 x 3, TensorFlow's own op took
+    60 ms and nine products 41 on a 2-core AMD EPYC with AVX512-BF16; forward took 30.
 
     Args:
         maps: (n, height, width, channels).
