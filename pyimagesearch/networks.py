@@ -22,6 +22,10 @@ PROBABILITIES = "probabilities"  # the last layer
 
 MANY_CHANNELS = 512  # coming into a convolution, as in VGG16's block5
 
+# How many photos go through a network together on a CPU. 32 take twice the memory for the same
+# bits, and no less time: 2.0 s for 32 photos through VGG16 in float32 either way, on a 2-core EPYC.
+PHOTOS_AT_ONCE = 16
+
 # How that layer does it: every number of the last map, or the mean of each channel.
 POOLINGS = {
     "flatten": keras.layers.Flatten,
@@ -391,9 +395,15 @@ def forward(model):
     that takes VGG16 from 30 photos a second to 10.
     """
     signature = tf.TensorSpec(model.input.shape, model.input.dtype)
+    on_gpu = tf.config.list_physical_devices("GPU")
 
     @tf.function(input_signature=[signature])
     def run(batch):
         return model(batch, training=False)
 
-    return lambda batch: run(tf.cast(batch, model.input.dtype)).numpy()
+    def ask(batch):
+        count = len(batch) if on_gpu else PHOTOS_AT_ONCE
+        parts = (batch[start : start + count] for start in range(0, len(batch), count))
+        return np.concatenate([run(tf.cast(part, model.input.dtype)).numpy() for part in parts])
+
+    return ask

@@ -85,6 +85,21 @@ def test_frozen_part_then_rest_equals_the_whole_network(classifier):
         np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
+def test_few_photos_go_through_a_network_together():
+    numbers = keras.Input((1,))
+    ones = keras.ops.ones_like(numbers)
+    together = ones * keras.ops.sum(ones)
+    answers = networks.forward(keras.Model(numbers, together))(np.zeros((37, 1)))
+    assert answers.ravel().tolist() == [16] * 32 + [5] * 5
+
+
+@pytest.mark.parametrize("count", [1, 16, 21])
+def test_every_photo_is_answered_whatever_goes_together(classifier, count):
+    photos = pixels(count)
+    expected = classifier(photos, training=False)
+    np.testing.assert_allclose(networks.forward(classifier)(photos), expected, atol=1e-6)
+
+
 def learn_a_step(classifier, phase):
     networks.open_for(classifier, phase)
     learner = keras.Model(classifier.input, classifier.output)
