@@ -147,21 +147,23 @@ def varied(maps, augmentation, rng):
 
     Only as far as the augmentation mirrors and moves photos. The edge is repeated into the gap.
     """
-    maps = maps.copy()
-    for flips, axis in ((augmentation.vertical_flip, 1), (augmentation.horizontal_flip, 2)):
+    # Rows and columns are numbers until the end: so a map is copied once, and cell by cell.
+    places = [np.tile(np.arange(side), (len(maps), 1)) for side in maps.shape[1:3]]
+    for along, flips in enumerate((augmentation.vertical_flip, augmentation.horizontal_flip)):
         if flips:
             chosen = rng.random(len(maps)) < 0.5
-            maps[chosen] = np.flip(maps[chosen], axis)
-    for moves, axis in ((augmentation.height_shift, 1), (augmentation.width_shift, 2)):
-        side = maps.shape[axis]
+            places[along][chosen] = places[along][chosen, ::-1]
+    for along, moves in enumerate((augmentation.height_shift, augmentation.width_shift)):
+        side = maps.shape[along + 1]
         cells = (side + CELLS_A_STEP // 2) // CELLS_A_STEP
         if moves and cells:
             steps = rng.integers(-cells, cells + 1, size=len(maps))
-            places = np.clip(np.arange(side) - steps[:, None], 0, side - 1)
-            shape = [len(maps), 1, 1, 1]
-            shape[axis] = side
-            maps = np.take_along_axis(maps, places.reshape(shape), axis)
-    return maps
+            moved = np.clip(np.arange(side) - steps[:, None], 0, side - 1)
+            places[along] = np.take_along_axis(places[along], moved, axis=1)
+    made = np.empty_like(maps)
+    for number, (rows, columns) in enumerate(zip(*places, strict=True)):
+        made[number] = maps[number, rows[:, None], columns]
+    return made
 
 
 def mixed(maps, others, rng):

@@ -207,6 +207,17 @@ def test_a_map_is_moved_by_whole_cells_and_its_edge_repeated():
     assert len(variants(maps, height_shift=0.2)) == 3
 
 
+def test_a_map_is_mirrored_first_and_then_moved():
+    maps = np.arange(14 * 14 * 2, dtype=np.float32).reshape(1, 14, 14, 2)
+    expected = set()
+    for axes, up, left in itertools.product([(), 1, 2, (1, 2)], range(3), range(3)):
+        framed = np.pad(np.flip(maps, axes), [(0, 0), (1, 1), (1, 1), (0, 0)], "edge")
+        expected.add(framed[:, up : up + 14, left : left + 14].tobytes())
+    assert len(expected) == 36
+    everything = {"vertical_flip": True, "horizontal_flip": True}
+    assert variants(maps, **everything, width_shift=0.2, height_shift=0.2) == expected
+
+
 def test_a_map_is_mirrored_only_where_photos_are():
     maps = np.arange(8 * 8 * 2, dtype=np.float32).reshape(1, 8, 8, 2)
     assert variants(maps, horizontal_flip=True) == {maps.tobytes(), maps[:, :, ::-1].tobytes()}
