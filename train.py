@@ -161,7 +161,7 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
         training.fit(classifier, stage, learned_from, done, folder / "history.csv", logs)
         # What is judged is what will be saved and asked: computing in float32.
         exact = networks.in_float32(classifier)
-        numbers, text = evaluate(exact, recipe, phase, done.rows, splits[config.TEST], folder)
+        numbers, text = evaluate(exact, stage, done.rows, splits[config.TEST], folder)
         done.finish_phase(phase.name, numbers, text)
     if exact is None:
         # The run before this one was stopped when all phases were finished.
@@ -171,21 +171,23 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
     done.remove()
 
 
-def evaluate(classifier, recipe, phase, rows, photos, folder):
+def evaluate(classifier, stage, rows, photos, folder):
     """Draw how a phase learned and ask the classifier about every photo once.
 
     Returns:
         (numbers, text) of the report.
     """
-    from pyimagesearch import artifacts, pictures, report
+    from pyimagesearch import artifacts, pictures, report, training
 
+    recipe, phase = stage.recipe, stage.phase
     mine = [row for row in rows if row["phase"] == phase.name]
     pictures.draw_learning(
         folder, phase.name, mine, f"{recipe.name}: {phase.name}", recipe.smoothing
     )
-    asked = artifacts.from_network(classifier, recipe.classes)
+    network, batches = training.judged_source(classifier, stage, photos)
+    asked = artifacts.from_network(network, recipe.classes)
     with console.progress(f"evaluation after {phase.name}", len(photos)) as done:
-        probabilities = asked.ask(photos.paths, recipe.batch_size, done)
+        probabilities = asked.ask(batches, done)
     stem = f"{phase.name}_"
     numbers, text = report.save_evaluation(folder, stem, photos, probabilities, recipe.mistakes)
     console.info(f"{phase.name}: accuracy {numbers['accuracy']:.3f} on {len(photos):,} photos")

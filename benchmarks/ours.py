@@ -115,16 +115,24 @@ def parts(recipe, out):
             "step": clock.median("train"),
             "validation_step": clock.median("test"),
         }
-    result["whole"] = seconds_a_photo(networks.in_float32(classifier), splits[0])
+    exact = networks.in_float32(classifier)
+    frozen, rest = networks.split_at(exact, recipe.phases[-1].unfreeze_after)
+    batch = one_batch(recipe, splits[0])
+    result["whole"] = seconds_a_photo(exact, batch)
+    result["rest"] = seconds_a_photo(rest, networks.forward(frozen)(batch))
     return result
 
 
-def seconds_a_photo(network, photos):
-    """Return the seconds a photo takes through a network alone, in memory already."""
+def one_batch(recipe, photos):
+    """Return the first 32 photos, in memory."""
+    return next(images.batches(photos.paths[:32], recipe.image_size, 32))
+
+
+def seconds_a_photo(network, batch):
+    """Return the seconds a photo of a batch takes through a network alone."""
     from pyimagesearch import networks
 
     run = networks.forward(network)
-    batch = next(images.batches(photos.paths[:32], network.input_shape[1], 32))
     run(batch)
     seconds = []
     for _ in range(8):
@@ -143,8 +151,8 @@ def forward(recipe, out):
     extractor = networks.build_feature_extractor(
         recipe, networks.find_weights(recipe.backbone, config.WEIGHTS)
     )
-    photos = images.list_photos(config.DATASET_DIR, recipe, config.TRAIN)
-    return {"precision": precision, "photos_a_second": 1 / seconds_a_photo(extractor, photos)}
+    batch = one_batch(recipe, images.list_photos(config.DATASET_DIR, recipe, config.TRAIN))
+    return {"precision": precision, "photos_a_second": 1 / seconds_a_photo(extractor, batch)}
 
 
 SCRIPTS = {

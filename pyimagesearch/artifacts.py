@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pyimagesearch import features, files, images
+from pyimagesearch import features, files
 from pyimagesearch.console import UserError
 from pyimagesearch.recipe import METHODS
 
@@ -42,10 +42,10 @@ class Classifier:
     probabilities: Callable  # uint8 RGB (n, size, size, 3) -> (n, classes) floats
     network: Any = None  # the keras.Model, where there is one
 
-    def ask(self, paths, batch_size, done=lambda count: None):
-        """Return (n, classes) probabilities of photos of the dataset, one row a path, in order."""
+    def ask(self, batches, done=lambda count: None):
+        """Return (n, classes) probabilities of all photos that `batches` yields, in order."""
         rows = []
-        for batch in images.batches(paths, self.image_size, batch_size):
+        for batch in batches:
             rows.append(self.probabilities(batch))
             done(len(batch))
         return np.concatenate(rows)

@@ -2,6 +2,7 @@
 
 import csv
 from contextlib import contextmanager
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -253,6 +254,21 @@ def stored_source(classifier, stage, splits, done):
         lambda: views.stored_batches(recipe, training, maps, seed, count, done, *vary),
         lambda: views.plain_stored_batches(recipe, validation, plain),
     )
+
+
+def judged_source(classifier, stage, photos):
+    """Return (network, batches) that together say what `classifier` says of every photo, in order.
+
+    What no phase teaches says the same after each: it is asked once, and its words are kept.
+    """
+    recipe = stage.recipe
+    stages = [replace(stage, number=number) for number in range(len(recipe.phases))]
+    if len(stages) == 1 or not all(views.stores_views(recipe, each.phase) for each in stages):
+        return classifier, images.batches(photos.paths, recipe.image_size, recipe.batch_size)
+    first = views.earliest(stages)
+    stored = views.open_views(classifier, first, "evaluation", photos, views.PLAIN)
+    _, rest = networks.split_at(classifier, first.phase.unfreeze_after)
+    return rest, (maps for maps, _ in views.plain_stored_batches(recipe, photos, stored))
 
 
 def as_dataset(batches, inputs, cardinality, note):

@@ -9,7 +9,6 @@ import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -136,7 +135,7 @@ def plain_fresh_batches(recipe, photos):
 
 
 def plain_stored_batches(recipe, photos, stored):
-    """Yield (bfloat16 maps, labels): every photo once, in order, from its first view."""
+    """Yield (maps, labels): every photo once, in order, from its first view."""
     for start in range(0, len(photos), recipe.batch_size):
         positions = np.arange(start, min(start + recipe.batch_size, len(photos)))
         yield stored.read(np.zeros_like(positions), positions), photos.labels[positions]
@@ -206,7 +205,7 @@ def open_views(classifier, stage, split, photos, seen):
     Args:
         classifier: the whole network.
         stage: of the phase.
-        split: "training" or "validation".
+        split: "training", "validation" or "evaluation".
         photos: images.Photos.
         seen: numbers of views, or PLAIN.
     """
@@ -222,7 +221,7 @@ def open_views(classifier, stage, split, photos, seen):
         between = networks.between(classifier, first.phase.unfreeze_after, cut)
         outputs = from_stored(between, batch_size, len(photos), stored)
     shape = (len(photos), *frozen.output.shape[1:])
-    maps = cache.open_stored(paths, shape, batch_size, outputs)
+    maps = cache.open_stored(paths, shape, kept_of(split), batch_size, outputs)
     if waiting.seconds:
         console.info(f"the network waited for photos {waiting.share:.1%} of the time")
     return maps
@@ -269,14 +268,20 @@ def view_paths(frozen, stage, split, photos, seen):
     recipe, seed = stage.recipe, stage.seed
     made_from = (
         *(photos.stamp, networks.weights_digest(frozen), recipe.image_size),
-        *(recipe.preprocessing, keras.config.dtype_policy().name),
+        *(recipe.preprocessing, frozen.output.dtype),
         *(() if seen == PLAIN else (recipe.augmentation, seed)),
     )
     cut = stage.phase.unfreeze_after or "backbone"
     stem = f"{split}_{cut}_{'plain' if seen == PLAIN else 'view'}_"
     name = f"{stem}{files.digest(*made_from)}"
-    cache.drop_stale(stage.folder, stem, name, (len(photos), *frozen.output.shape[1:]))
+    shape = (len(photos), *frozen.output.shape[1:])
+    cache.drop_stale(stage.folder, stem, name, shape, kept_of(split))
     return [stage.folder / f"{name}_{view}.npy" for view in seen]
+
+
+def kept_of(split):
+    """Return in how many bits a split is stored: what is judged is not rounded."""
+    return cache.FLOAT32 if split == "evaluation" else cache.BFLOAT16
 
 
 def first_to_store(stage, split, seen):
@@ -294,5 +299,10 @@ def first_to_store(stage, split, seen):
             and not (later.phase.held_out or stage.phase.held_out)
         ):
             wanting.append(later)
-    cuts = [*BACKBONES[recipe.backbone]["segments"], None]
-    return min(wanting, key=lambda each: cuts.index(each.phase.unfreeze_after))
+    return earliest(wanting)
+
+
+def earliest(stages):
+    """Return the stage of a recipe that is cut nearest to the photos."""
+    cuts = [*BACKBONES[stages[0].recipe.backbone]["segments"], None]
+    return min(stages, key=lambda each: cuts.index(each.phase.unfreeze_after))

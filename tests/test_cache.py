@@ -33,7 +33,7 @@ def paths(folder):
 def open_all(folder, batches=None):
     starts = []
     stored = cache.open_stored(
-        paths(folder), SHAPE, BATCH, outputs_that_stop_after(batches, starts)
+        paths(folder), SHAPE, cache.BFLOAT16, BATCH, outputs_that_stop_after(batches, starts)
     )
     return stored, starts
 
@@ -43,6 +43,17 @@ def test_stored_views_are_read_back_exactly(tmp_path):
     seen = stored.read([0, 1, 1], [9, 0, 3])
     np.testing.assert_array_equal(seen, [rows(0)[9], rows(1)[0], rows(1)[3]])
     assert seen.dtype == ml_dtypes.bfloat16
+
+
+def test_what_is_kept_in_32_bits_is_not_rounded(tmp_path):
+    numbers = np.random.default_rng(0).random(SHAPE, np.float32)
+    for _ in range(2):  # made, and found on the disk
+        stored = cache.open_stored(
+            [tmp_path / "a.npy"], SHAPE, cache.FLOAT32, len(numbers), lambda view, start: [numbers]
+        )
+        seen = stored.read([0] * len(numbers), range(len(numbers)))
+        assert seen.dtype == np.float32
+        np.testing.assert_array_equal(seen, numbers)
 
 
 def test_views_on_disk_are_not_computed_again(tmp_path):
@@ -86,8 +97,9 @@ def test_a_partial_file_of_another_shape_is_not_gone_on_with(tmp_path):
 
 
 def test_views_that_do_not_fit_on_the_disk_are_refused_before_they_are_made(tmp_path):
+    shape = (10**9, 14, 14, 512)
     with pytest.raises(UserError, match=r"need .* GB .* set the recipe's views"):
-        cache.open_stored(paths(tmp_path), (10**9, 14, 14, 512), BATCH, None)
+        cache.open_stored(paths(tmp_path), shape, cache.BFLOAT16, BATCH, None)
 
 
 def test_what_is_needed_on_the_disk_is_said_before_it_is_taken(tmp_path, capsys):
@@ -101,7 +113,7 @@ def test_only_views_made_from_something_else_are_dropped(tmp_path):
         np.save(tmp_path / name, np.zeros((3, 2), np.uint16))
     (tmp_path / "a_view_old_1.partial").touch()
     (tmp_path / "a_view_new_1.partial").touch()
-    cache.drop_stale(tmp_path, "a_view_", "a_view_new", (3, 2))
+    cache.drop_stale(tmp_path, "a_view_", "a_view_new", (3, 2), cache.BFLOAT16)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == names - {"a_view_old_0.npy"} | {"a_view_new_1.partial"}
 
@@ -113,5 +125,5 @@ def test_a_view_that_was_cut_short_is_dropped(tmp_path, size):
     whole = path.read_bytes()
     assert len(whole) == 140
     path.write_bytes((whole + b"more")[:size])
-    cache.drop_stale(tmp_path, "a_view_", "a_view_new", (3, 2))
+    cache.drop_stale(tmp_path, "a_view_", "a_view_new", (3, 2), cache.BFLOAT16)
     assert not path.exists()

@@ -26,11 +26,12 @@ def test_plain_schedule_counts_every_batch_of_every_epoch(race):
     assert race.plain_schedule(steps, (33, 10, 5)) == expected
 
 
-def test_our_schedule_sends_each_view_and_validation_photo_through_once(race):
+def test_our_schedule_sends_each_view_and_each_other_photo_through_once(race):
     part = {"views": 2, "frozen": 1.0, "step": 0.1, "validation_step": 0.01}
-    parts = {"warmup": part, "unfrozen": {**part, "frozen": 0.25, "step": 0.5}, "whole": 3.0}
+    parts = {"warmup": part, "unfrozen": {**part, "frozen": 0.25, "step": 0.5}}
+    parts |= {"whole": 3.0, "rest": 0.5}
     learning = 50 * (2 * 0.1 + 0.01) + 20 * (2 * 0.5 + 0.01)
-    frozen = 2 * 33 * 1.0 + 2 * 33 * 0.25 + 10 + 2 * 5 * 3.0
+    frozen = 2 * 33 * 1.0 + 2 * 33 * 0.25 + 10 + 5 * (3.0 + 0.5)
     assert race.our_schedule(parts, (33, 10, 5)) == pytest.approx(learning + frozen)
 
 

@@ -93,7 +93,7 @@ def test_saved_classifier_gives_the_probabilities_of_the_evaluation(
     classifier = artifacts.load(config.OUTPUT_DIR / "tiny" / method)
     photos = evaluation_photos()
     for batch_size in (1, 4, 5):
-        rows = classifier.ask(photos.paths, batch_size)
+        rows = classifier.ask(images.batches(photos.paths, classifier.image_size, batch_size))
         np.testing.assert_allclose(rows, evaluated[-1], atol=1e-4)
 
 
@@ -271,8 +271,9 @@ def test_sixteen_bits_learn_and_what_is_judged_and_saved_computes_in_32(built, s
         assert policies == {"float32"}
         assert read(folder / "metrics.json")["precision"] == "mixed_bfloat16"
         photos = evaluation_photos()
-        answers = artifacts.load(folder).ask(photos.paths, 4).argmax(axis=1)
-        accuracy = np.mean(answers == photos.labels)
+        classifier = artifacts.load(folder)
+        answers = classifier.ask(images.batches(photos.paths, classifier.image_size, 4))
+        accuracy = np.mean(answers.argmax(axis=1) == photos.labels)
         assert read(folder / "metrics.json")["accuracy"] == pytest.approx(accuracy)
 
 

@@ -19,11 +19,32 @@ def fit(recipe, tmp_path):
     return classifier, photos[1], done.rows
 
 
+@pytest.mark.parametrize(("stored", "passes"), [(None, 2), (2, 1)])
+def test_evaluation_asks_the_frozen_part_once_for_all_phases(
+    built, tmp_path, monkeypatch, stored, passes
+):
+    """Kept in 32 bits, it says the same: the accuracy is that of the saved classifier."""
+    recipe = tiny_recipe(views=stored)
+    classifier = networks.build(recipe, None)
+    photos = images.list_photos("dataset", recipe, config.TEST)
+    whole = artifacts.from_network(classifier, recipe.classes)
+    expected = whole.ask(images.batches(photos.paths, recipe.image_size, 4))
+    read, real = [], images.load
+    monkeypatch.setattr(images, "load", lambda path, size: read.append(path) or real(path, size))
+    for number in range(2):
+        stage = views.Stage(recipe, number, 1, tmp_path / "cache")
+        network, batches = training.judged_source(classifier, stage, photos)
+        asked = artifacts.from_network(network, recipe.classes).ask(batches)
+        np.testing.assert_allclose(asked, expected, rtol=1e-6)
+    assert len(read) == passes * len(photos)
+
+
 @pytest.mark.parametrize("views", [None, 0, 2])
 def test_validation_accuracy_is_that_of_the_classifier_on_every_photo(built, tmp_path, views):
     recipe = tiny_recipe(views=views, batch_size=5)
     classifier, photos, rows = fit(recipe, tmp_path)
-    probabilities = artifacts.from_network(classifier, recipe.classes).ask(photos.paths, 3)
+    asked = artifacts.from_network(classifier, recipe.classes)
+    probabilities = asked.ask(images.batches(photos.paths, recipe.image_size, 3))
     accuracy = np.mean(probabilities.argmax(axis=1) == photos.labels)
     assert rows[-1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
     true = probabilities[np.arange(len(photos)), photos.labels]

@@ -35,7 +35,8 @@ with strategy.scope():
 after = classifier.get_layer("block5_conv3").kernel.numpy()
 assert strategy.num_replicas_in_sync == 2
 assert np.any(before != after)
-probabilities = artifacts.from_network(classifier, recipe.classes).ask(photos[1].paths, 5)
+batches = images.batches(photos[1].paths, recipe.image_size, 5)
+probabilities = artifacts.from_network(classifier, recipe.classes).ask(batches)
 accuracy = np.mean(probabilities.argmax(axis=1) == photos[1].labels)
 last = done.rows[-1]["val_accuracy"]
 assert abs(last - accuracy) < 1e-6, (last, accuracy)

@@ -38,7 +38,7 @@ def random_store(count, shape=(2, 2, 3), versions=3):
     paths = [Path(f"{view}.npy").absolute() for view in range(versions)]
     for path, each in zip(paths, numbers, strict=True):
         np.save(path, each.astype(ml_dtypes.bfloat16).view(np.uint16))
-    return cache.Stored(tuple(paths))
+    return cache.Stored(tuple(paths), cache.BFLOAT16)
 
 
 def test_epoch_without_steps_shows_every_photo_once():
