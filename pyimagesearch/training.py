@@ -140,7 +140,7 @@ def say_minutes(classifier, stage, splits, epochs):
     fresh = learning + epochs * photo_seconds * (shown + len(validation))
 
     stores = views.stores_views(recipe, phase)
-    missing = views.default_count(phase)
+    missing = views.VIEWS
     if stores:
         seen = views.views_of(recipe, stage.number)
         paths = views.view_paths(frozen, stage, "training", photos, seen)
@@ -153,7 +153,7 @@ def say_minutes(classifier, stage, splits, epochs):
     elif stores:
         words = f"{stored}; augmented afresh in every epoch it would be {fresh}"
     else:
-        words = f"{fresh}; with views={views.default_count(phase)} in the row it would be {stored}"
+        words = f"{fresh}; with views={views.VIEWS} in the row it would be {stored}"
     console.info(f"{phase.name}: {words}")
 
 
@@ -197,7 +197,7 @@ def hold_out(photos, share, seed):
 
 def describe(recipe, phase):
     """Say in words what the epochs of a phase see of a photo."""
-    count = views.view_count(recipe, phase)
+    count = views.view_count(recipe)
     if count == 0 or not phase.augment:
         return "the frozen part sees each photo once, not augmented"
     if count is None:

@@ -15,12 +15,11 @@ import tensorflow as tf
 from pyimagesearch import cache, console, files, images, networks
 from pyimagesearch.recipe import BACKBONES, Recipe
 
-# On a CPU, where the recipe says "auto": views for a phase that only teaches the head, whose maps
-# are also mixed, and for one that teaches layers behind a cut. On 1,000 photos of ten dishes, 25 +
-# 10 epochs, mean of three seeds: 0.604 of 750 validation photos after the warm-up, then 0.670;
-# fresh augmentation 0.603, then 0.664. Of 600 evaluation photos 0.637, then 0.719; fresh
-# augmentation 0.641, then 0.721.
-HEAD_VIEWS, CUT_VIEWS = 2, 3
+# On a CPU, where the recipe says "auto": views of a photo in each phase, and how many of them the
+# next phase learns from too. On 1,000 photos of ten dishes, 25 + 10 epochs: 0.599 of 750 validation
+# photos after the warm-up, mean of nine seeds, and 0.678 after the next phase, mean of three; fresh
+# augmentation 0.604 and 0.673. Of 600 evaluation photos 0.635 and 0.719; fresh 0.641 and 0.713.
+VIEWS, LENT = 3, 1
 # A stored map is moved by a fourteenth of its side: one of block4_pool's 14 cells at 224 x 224
 # pixels, where a cell is 16 pixels of the photo. A cell that is more than a seventh stays.
 CELLS_A_STEP = 14
@@ -41,16 +40,11 @@ class Stage:
         return self.recipe.phases[self.number]
 
 
-def choose(views, on_gpu, phase):
+def choose(views, on_gpu):
     """Return the number of stored views a recipe's `views` means here, or None for fresh ones."""
     if views != "auto":
         return views
-    return None if on_gpu else default_count(phase)
-
-
-def default_count(phase):
-    """Return how many views a phase has on a CPU."""
-    return HEAD_VIEWS if phase.unfreeze_after is None else CUT_VIEWS
+    return None if on_gpu else VIEWS
 
 
 def augmenter(recipe, seed, photos):
@@ -174,33 +168,33 @@ def mixed(maps, others, rng):
 
 def stores_views(recipe, phase):
     """Tell whether a phase learns from stored outputs of its frozen part."""
-    return not phase.augment or view_count(recipe, phase) is not None
+    return not phase.augment or view_count(recipe) is not None
 
 
-def view_count(recipe, phase):
-    """Return how many views of a photo are stored on this machine, None for fresh ones."""
-    return choose(recipe.views, bool(tf.config.list_physical_devices("GPU")), phase)
+def view_count(recipe):
+    """Return how many views of a photo a phase stores on this machine, None for fresh ones."""
+    return choose(recipe.views, bool(tf.config.list_physical_devices("GPU")))
 
 
 def views_of(recipe, number):
     """Return the numbers of the stored views that a phase learns from, or PLAIN.
 
-    Each phase has views of its own: learning goes on better from others than those by which the
-    head was taught. With the same five, 0.653 of 750 validation photos of ten dishes and 0.704 of
-    600 evaluation photos instead of 0.672 and 0.722, in the mean of two seeds.
+    Learning goes on better from other views than those by which the head was taught. With the same
+    five, 0.653 of 750 validation photos of ten dishes and 0.704 of 600 evaluation photos instead
+    of 0.672 and 0.722, in the mean of two seeds. Only by default phases share some.
     """
-    counts = [view_count(recipe, phase) or 0 for phase in recipe.phases]
-    if not counts[number] or not recipe.phases[number].augment:
+    count = view_count(recipe)
+    if not count or not recipe.phases[number].augment:
         return PLAIN
-    first = sum(counts[:number])
-    return tuple(range(first, first + counts[number]))
+    first = number * (count - LENT if recipe.views == "auto" else count)
+    return tuple(range(first, first + count))
 
 
 def open_views(classifier, stage, split, photos, seen):
     """Return the stored views of a split at a phase's cut, computing those that are not on disk.
 
-    Where a later phase wants the same views at an earlier cut, they are stored there first and
-    the layers in between go on from there: no view passes a frozen layer twice.
+    A view that a later phase wants at an earlier cut is stored there first, and the layers in
+    between go on from there: no view passes a frozen layer twice.
 
     Args:
         classifier: the whole network.
@@ -212,14 +206,19 @@ def open_views(classifier, stage, split, photos, seen):
     cut, batch_size = stage.phase.unfreeze_after, stage.recipe.batch_size
     frozen, _ = networks.split_at(classifier, cut)
     paths = view_paths(frozen, stage, split, photos, seen)
-    first = first_to_store(stage, split, seen)
     waiting = console.Waiting()
-    if first == stage or all(path.is_file() for path in paths):
-        outputs = from_photos(frozen, stage, photos, seen, waiting)
-    else:
-        stored = open_views(classifier, first, split, photos, seen)
-        between = networks.between(classifier, first.phase.unfreeze_after, cut)
-        outputs = from_stored(between, batch_size, len(photos), stored)
+    anew, shared = from_photos(frozen, stage, photos, waiting), {}
+    for view, path in zip(seen, paths, strict=True):
+        first = first_to_store(stage, split, view)
+        if first != stage and not path.is_file():
+            stored = open_views(classifier, first, split, photos, (view,))
+            between = networks.between(classifier, first.phase.unfreeze_after, cut)
+            shared[view] = from_stored(between, batch_size, len(photos), stored)
+
+    def outputs(place, start):
+        view = seen[place]
+        return shared[view](start) if view in shared else anew(view, start)
+
     shape = (len(photos), *frozen.output.shape[1:])
     maps = cache.open_stored(paths, shape, kept_of(split), batch_size, outputs)
     if waiting.seconds:
@@ -227,7 +226,7 @@ def open_views(classifier, stage, split, photos, seen):
     return maps
 
 
-def from_photos(frozen, stage, photos, seen, waiting):
+def from_photos(frozen, stage, photos, waiting):
     """Return a function (view, start) -> what the frozen part says of that view, from `start`.
 
     `waiting` counts how long it waits for photos.
@@ -236,8 +235,8 @@ def from_photos(frozen, stage, photos, seen, waiting):
 
     def outputs(view, start):
         paths, augment = photos.paths[start:], None
-        if seen != PLAIN:
-            change = augmenter(recipe, (stage.seed, seen[view]), len(photos))
+        if view not in PLAIN:
+            change = augmenter(recipe, (stage.seed, view), len(photos))
 
             def augment(position, photo):
                 return change(start + position, photo)
@@ -249,13 +248,13 @@ def from_photos(frozen, stage, photos, seen, waiting):
 
 
 def from_stored(between, batch_size, photos, stored):
-    """Return the same function for layers that go on from what is stored of the same views."""
+    """Return a function of `start` for layers that go on from what is stored of a view."""
     run = networks.forward(between)
 
-    def outputs(view, start):
+    def outputs(start):
         for first in range(start, photos, batch_size):
             positions = range(first, min(first + batch_size, photos))
-            yield run(stored.read([view] * len(positions), positions))
+            yield run(stored.read([0] * len(positions), positions))
 
     return outputs
 
@@ -284,15 +283,15 @@ def kept_of(split):
     return cache.FLOAT32 if split == "evaluation" else cache.BFLOAT16
 
 
-def first_to_store(stage, split, seen):
-    """Return the stage, this or a later one, that wants the same views at the earliest cut.
+def first_to_store(stage, split, view):
+    """Return the stage, this or a later one, that wants the same view at the earliest cut.
 
     A phase that holds photos out has other photos.
     """
     recipe, wanting = stage.recipe, [stage]
     for number in range(stage.number + 1, len(recipe.phases)):
         later = replace(stage, number=number)
-        shares = split == "validation" or set(seen) <= set(views_of(recipe, number))
+        shares = split == "validation" or view in views_of(recipe, number)
         if (
             shares
             and stores_views(recipe, later.phase)

@@ -135,7 +135,7 @@ def test_balanced_class_weights_are_scikit_learns():
     ("views", "words"),
     [
         (2, r"warmup: about .* s; augmented afresh in every epoch it would be about .* s"),
-        (None, r"warmup: about .* s; with views=2 in the row it would be about .* s"),
+        (None, r"warmup: about .* s; with views=3 in the row it would be about .* s"),
     ],
 )
 def test_minutes_of_both_ways_are_said_before_a_phase_begins(built, tmp_path, capsys, views, words):

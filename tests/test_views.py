@@ -147,7 +147,8 @@ def test_a_phase_that_holds_photos_out_shares_nothing():
     for split, seen in (("validation", views.PLAIN), ("training", (2, 3))):
         for row, first in ((recipe, 0), (tiny_recipe(), 1)):
             stage = views.Stage(row, 0, 7, Path("cache"))
-            assert views.first_to_store(stage, split, seen).number == first
+            for view in seen:
+                assert views.first_to_store(stage, split, view).number == first
 
 
 def test_stored_batches_draw_every_view_of_a_photo_before_one_comes_again(photos):
@@ -257,24 +258,40 @@ def test_mixed_maps_lie_between_two_views_of_the_same_photo(photos):
 
 
 def test_auto_views_are_fresh_on_a_gpu_and_stored_on_a_cpu():
-    head, tail = tiny_recipe().phases
-    assert views.choose("auto", True, tail) is None
-    assert views.choose("auto", False, head) == views.HEAD_VIEWS
-    assert views.choose("auto", False, tail) == views.CUT_VIEWS
-    assert views.choose(3, True, tail) == 3
-    assert views.choose(None, False, head) is None
+    assert views.choose("auto", True) is None
+    assert views.choose("auto", False) == views.VIEWS
+    assert views.choose(3, True) == 3
+    assert views.choose(None, False) is None
 
 
-def test_phases_have_views_of_their_own():
+def test_phases_have_views_of_their_own_but_one_by_default():
+    for count, first, second in (
+        ("auto", (0, 1, 2), (2, 3, 4)),
+        (3, (0, 1, 2), (3, 4, 5)),
+        (0, views.PLAIN, views.PLAIN),
+    ):
+        recipe = tiny_recipe(views=count)
+        assert [views.views_of(recipe, number) for number in (0, 1)] == [first, second]
+
+
+def test_the_view_that_phases_share_passes_the_frozen_layers_once(photos, tmp_path, monkeypatch):
     recipe = tiny_recipe(views="auto")
-    first, second = (views.views_of(recipe, number) for number in (0, 1))
-    assert len(first) == views.HEAD_VIEWS
-    assert len(second) == views.CUT_VIEWS
-    assert not set(first) & set(second)
-    assert [views.views_of(tiny_recipe(views=3), number) for number in (0, 1)] == [
-        (0, 1, 2),
-        (3, 4, 5),
-    ]
+    classifier = networks.build(recipe, None)
+    read, real = [], images.load
+    monkeypatch.setattr(images, "load", lambda path, size: read.append(path) or real(path, size))
+    first, second = (
+        open_training_views(classifier, recipe, number, photos, tmp_path) for number in (0, 1)
+    )
+    assert sorted(read) == sorted(photos.paths * 5)
+    between = networks.forward(networks.between(classifier, "block4_pool", None))
+    frozen, _ = networks.split_at(classifier, None)
+    everything = range(len(photos))
+    lent = between(second.read([0] * len(photos), everything))
+    augment = views.augmenter(recipe, (7, 1), len(photos))
+    own = [augment(n, images.load(path, 32)) for n, path in enumerate(photos.paths)]
+    for place, expected in ((2, lent), (1, networks.forward(frozen)(np.stack(own)))):
+        stored = first.read([place] * len(photos), everything).astype(np.float32)
+        np.testing.assert_allclose(stored, expected, rtol=2**-8, atol=1e-5)
 
 
 def test_stored_views_are_made_again_when_what_they_depend_on_changes(photos, tmp_path):
