@@ -44,8 +44,8 @@ RECIPES = checked(
         # Food-11: 16,643 photos of 11 kinds of food. PyImageSearch, "Fine-tuning with Keras and
         # Deep Learning", 2019-06-03: 0.78 after the warm-up, 0.87 after the last block learned.
         # Food-11 itself could not be fetched here. On 3,000 photos of ten of Food-101's dishes, on
-        # a 2-core AMD EPYC: 0.753, then 0.822 of 600 evaluation photos, in 26 minutes. On 1,000 of
-        # them with 25 + 10 epochs, mean of three seeds: 0.637, then 0.719. A plain port of the
+        # a 2-core AMD EPYC: 0.762, then 0.832 of 600 evaluation photos, in 20 minutes. On 1,000 of
+        # them with 25 + 10 epochs, mean of three seeds: 0.621, then 0.719. A plain port of the
         # original scripts on these, 12 + 6 epochs, one seed: 0.540, then 0.652.
         "food11": Recipe(
             source="Food-11",
@@ -129,8 +129,8 @@ RECIPES = checked(
         ),
         # Cats vs dogs, way 2: the whole network on augmented photos, then everything after
         # block4_pool learns. The same book: 0.96 on validation, then 0.968 on test.
-        # Here with the same half and 30 + 15 epochs: 0.840 and then 0.910 on validation, 0.857 and
-        # then 0.897 on evaluation, in 6.6 minutes.
+        # Here with the same half and 30 + 15 epochs: 0.870 and then 0.910 on validation, 0.870 and
+        # then 0.903 on evaluation, in less than 8 minutes.
         "cats_vs_dogs": Recipe(
             **CATS_AND_DOGS,
             head=Head(units=256, dropout=0, output="sigmoid"),
@@ -215,7 +215,7 @@ RECIPES = checked(
         ),
         # scikit-learn's 1,797 handwritten digits, 8 x 8 pixels each, enlarged. No download:
         # tools/get_sample.py writes them where npm is missing, and the tests use them.
-        # On a 2-core AMD EPYC, 359 evaluation digits: 0.930 after the warm-up, then 0.955, in 0.8
+        # On a 2-core AMD EPYC, 359 evaluation digits: 0.944 after the warm-up, then 0.950, in 1.1
         # minutes; logistic regression 0.964. The last epochs jump, so the best of them is kept.
         "digits": Recipe(
             source="downloads/digits",
