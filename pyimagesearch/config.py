@@ -203,8 +203,8 @@ RECIPES = checked(
             ),
         ),
         # The demo: 417 photos of foods in six groups, fetched by tools/get_sample.py, and Food-11's
-        # phases. On a 2-core AMD EPYC: 0.702, then 0.774 on 84 evaluation photos, where logistic
-        # regression gets 0.738; on 83 validation photos 0.735 and 0.723.
+        # phases. On a 2-core AMD EPYC: 0.714, then 0.738 on 84 evaluation photos, where logistic
+        # regression gets 0.738; on 83 validation photos 0.747 and 0.723, where it gets 0.699.
         "sample": Recipe(
             source="downloads/sample",
             download="python tools/get_sample.py",
