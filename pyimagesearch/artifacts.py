@@ -43,7 +43,7 @@ class Classifier:
     network: Any = None  # the keras.Model, where there is one
 
     def ask(self, batches, done=lambda count: None):
-        """Return (n, classes) probabilities of all photos that `batches` yields, in order."""
+        """Return (n, classes) probabilities, in order, of all that `batches` gives it."""
         rows = []
         for batch in batches:
             rows.append(self.probabilities(batch))
