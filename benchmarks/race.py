@@ -5,8 +5,9 @@
     python benchmarks/race.py --only large --large DATASET
 
 Both run in turn, each as a process of its own; the table gives medians. The figures stay in
-benchmarks/results.json, so that one can be measured again alone. DATASET is another folder of
-<split>/<class>/ photos, larger than the sample: what it takes is only measured where it is given.
+benchmarks/results.json, so that one can be measured again alone; those of another kind of machine
+go to a file of their own (--results). DATASET is another folder of <split>/<class>/ photos, larger
+than the sample: what it takes is only measured where it is given.
 """
 
 import argparse
@@ -40,6 +41,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=FIGURES, default=None, metavar="FIGURE")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", type=Path, metavar="DATASET")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     arguments = parser.parse_args()
     dataset = ROOT / config.DATASET_DIR / "sample"
     work = ROOT / config.OUTPUT_DIR / "race"
@@ -49,11 +51,11 @@ def main():
             continue
         console.info(f"measuring: {name}")
         rows = FIGURES[name](Race(dataset, work, arguments.rounds, arguments.large))
-        results = files.read_json(RESULTS) or {"figures": {}}
+        results = files.read_json(arguments.results) or {"figures": {}}
         results["figures"] |= {row.pop("figure"): row for row in rows}
         results["machine"] = machine()
-        files.write_json(RESULTS, results)
-    console.show(table(files.read_json(RESULTS)["figures"]))
+        files.write_json(arguments.results, results)
+    console.show(table(files.read_json(arguments.results)["figures"]))
 
 
 @dataclass(frozen=True)

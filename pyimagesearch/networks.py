@@ -1,7 +1,6 @@
 """The network of a recipe: backbone with its preprocessing, head, the cut, what learns."""
 
 import hashlib
-import itertools
 import sys
 import warnings
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch import files
+from pyimagesearch import convolutions, files, machine
 from pyimagesearch.console import UserError
 
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
@@ -19,8 +18,6 @@ WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
 # The layer that makes one row of numbers of a photo: what a CSV holds and the head reads.
 FEATURES = "features"
 PROBABILITIES = "probabilities"  # the last layer
-
-MANY_CHANNELS = 512  # coming into a convolution, as in VGG16's block5
 
 # How many photos go through a network together on a CPU. 32 take twice the memory for the same
 # bits, and no less time: 2.0 s for 32 photos through VGG16 in float32 either way, on a 2-core EPYC.
@@ -58,17 +55,7 @@ def fastest_precision():
         # Tensor cores came with compute capability 7.0.
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
         return "mixed_float16" if capability and capability >= (7, 0) else "float32"
-    flags = processor_flags()
-    return "mixed_bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
-
-
-def processor_flags():
-    """Return the instruction sets that Linux lists; an empty set on other systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return {flag for line in lines if line.startswith("flags") for flag in line.split()}
+    return "mixed_bfloat16" if machine.computes_in_bfloat16() else "float32"
 
 
 def weights_file(backbone):
@@ -146,7 +133,9 @@ def build_backbone(recipe, photos, weights):
         # Given uint8, preprocess_input would subtract its means in uint8, where 0 - 104 is 152.
         x = module.preprocess_input(keras.ops.cast(photos, "float32"))
     with weights_errors_explained(recipe.backbone, weights):
-        return application(include_top=False, weights=weights, input_tensor=x)
+        backbone = application(include_top=False, weights=weights, input_tensor=x)
+    convolutions.speed_up(backbone)
+    return backbone
 
 
 @contextmanager
@@ -217,65 +206,6 @@ def open_for(model, phase):
     for layer in model.layers:
         normalises = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = layer.name not in stays and not normalises
-        if layer.trainable and learns_faster(layer):
-            layer.convolution_op = convolve
-
-
-def learns_faster(layer):
-    """Tell whether a layer is a convolution that learns faster by `convolve`.
-
-    On a CPU, in bfloat16, from many channels: where 128 channels come in, it is slower.
-    """
-    return (
-        type(layer) is keras.layers.Conv2D
-        and layer.compute_dtype == "bfloat16"
-        and layer.kernel.shape[2] >= MANY_CHANNELS
-        and (layer.padding, layer.strides, layer.dilation_rate) == ("same", (1, 1), (1, 1))
-        and (layer.groups, layer.data_format) == (1, "channels_last")
-        and all(side % 2 for side in layer.kernel_size)
-        and not tf.config.list_physical_devices("GPU")
-    )
-
-
-@tf.custom_gradient
-def convolve(maps, kernel):
-    """Convolve maps with a kernel of odd sides; they keep their size.
-
-    Only the gradient of the kernel is not TensorFlow's own. It is made of matrix products, one for
-    each place of the kernel: the maps moved by that place, times the gradient of the output. In
-    bfloat16, for 32 maps of 14 x 14 x 512 and as many filters of 3 x 3, TensorFlow's own op took
-    60 ms and nine products 41 on a 2-core AMD EPYC with AVX512-BF16; forward took 30.
-
-    Args:
-        maps: (n, height, width, channels).
-        kernel: (rows, columns, channels, filters).
-
-    Returns:
-        (n, height, width, filters) maps, and the function that TensorFlow asks for gradients.
-    """
-
-    def gradients_of(back):
-        height, width, channels = maps.shape[1:]
-        rows, columns, _, filters = kernel.shape
-        to_maps = tf.raw_ops.Conv2DBackpropInput(
-            input_sizes=tf.shape(maps),
-            filter=kernel,
-            out_backprop=back,
-            strides=[1, 1, 1, 1],
-            padding="SAME",
-        )
-        around = [[0, 0], [rows // 2, rows // 2], [columns // 2, columns // 2], [0, 0]]
-        framed, back = tf.pad(maps, around), tf.reshape(back, (-1, filters))
-        products = []
-        for row, column in itertools.product(range(rows), range(columns)):
-            # One after the other: a moved copy of the maps at a time.
-            with tf.control_dependencies(products[-1:]):
-                moved = framed[:, row : row + height, column : column + width]
-                flat = tf.reshape(moved, (-1, channels))
-                products.append(tf.matmul(flat, back, transpose_a=True))
-        return to_maps, tf.reshape(tf.stack(products), kernel.shape)
-
-    return tf.nn.conv2d(maps, kernel, strides=1, padding="SAME"), gradients_of
 
 
 def changing(model, phases):
@@ -339,7 +269,7 @@ def compile_for(model, phase):
         loss="binary_crossentropy" if one_output else "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         # On a CPU, XLA makes a training step of VGG16 slower: 10.2 s against 6.1 s.
-        jit_compile=bool(tf.config.list_physical_devices("GPU")),
+        jit_compile=machine.has_gpu(),
     )
 
 
@@ -395,7 +325,7 @@ def forward(model):
     that takes VGG16 from 30 photos a second to 10.
     """
     signature = tf.TensorSpec(model.input.shape, model.input.dtype)
-    on_gpu = tf.config.list_physical_devices("GPU")
+    on_gpu = machine.has_gpu()
 
     @tf.function(input_signature=[signature])
     def run(batch):

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from pyimagesearch import cache, console, files, images, networks
+from pyimagesearch import cache, console, files, images, machine, networks
 from pyimagesearch.recipe import BACKBONES, Recipe
 
 # On a CPU, where the recipe says "auto": views of a photo in each phase, and how many of them the
@@ -173,7 +172,7 @@ def stores_views(recipe, phase):
 
 def view_count(recipe):
     """Return how many views of a photo a phase stores on this machine, None for fresh ones."""
-    return choose(recipe.views, bool(tf.config.list_physical_devices("GPU")))
+    return choose(recipe.views, machine.has_gpu())
 
 
 def views_of(recipe, number):

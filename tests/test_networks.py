@@ -4,10 +4,9 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from conftest import tiny_recipe
 
-from pyimagesearch import artifacts, config, networks
+from pyimagesearch import artifacts, config, machine, networks
 from pyimagesearch import recipe as recipes
 from pyimagesearch.console import UserError
 from pyimagesearch.recipe import Head, Phase
@@ -142,35 +141,6 @@ def test_trainable_counts_grow_from_phase_to_phase(classifier):
     assert networks.count_trainable(classifier) == first
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(3, 3), (1, 5)])
-def test_what_goes_back_through_a_convolution_is_what_tensorflow_computes(rows, columns):
-    rng = np.random.default_rng(1)
-    maps = tf.constant(rng.normal(size=(2, 6, 5, 4)), "float32")
-    kernel = tf.constant(rng.normal(size=(rows, columns, 4, 3)), "float32")
-    back = tf.constant(rng.normal(size=(2, 6, 5, 3)), "float32")
-    found = []
-    for convolve in (networks.convolve, lambda *both: tf.nn.conv2d(*both, 1, "SAME")):
-        with tf.GradientTape() as tape:
-            tape.watch((maps, kernel))
-            forward = convolve(maps, kernel)
-        found.append((forward, *tape.gradient(forward, (maps, kernel), back)))
-    for ours, tensorflows in zip(*found, strict=True):
-        np.testing.assert_allclose(ours, tensorflows, atol=1e-5)
-
-
-@pytest.mark.parametrize(("policy", "fast"), [("mixed_bfloat16", 3), ("float32", 0)])
-def test_block5_learns_by_matrix_products_in_sixteen_bits(monkeypatch, policy, fast):
-    keras.config.set_dtype_policy(policy)
-    calls, real = [], networks.convolve
-    monkeypatch.setattr(networks, "convolve", lambda *both: calls.append(1) or real(*both))
-    classifier = networks.build(tiny_recipe(), None)
-    networks.open_for(classifier, UNFROZEN)
-    networks.gradients(networks.split_at(classifier, "block4_pool")[1])(
-        np.zeros((2, 2, 2, 512), np.float32)
-    )
-    assert len(calls) == fast
-
-
 def test_probabilities_are_float32_and_sum_to_one_in_sixteen_bits():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -191,7 +161,7 @@ def test_probabilities_are_float32_and_sum_to_one_in_sixteen_bits():
     ],
 )
 def test_auto_precision_follows_the_processor(monkeypatch, flags, policy):
-    monkeypatch.setattr(networks, "processor_flags", lambda: flags)
+    monkeypatch.setattr(machine, "processor_flags", lambda: flags)
     monkeypatch.setattr(networks.tf.config, "list_physical_devices", lambda kind: [])
     assert networks.fastest_precision() == policy
 
