@@ -67,6 +67,25 @@ def test_a_csv_gives_back_every_bit(path, rows, labels):
     same_bits(features.read_split(path.parent, "training", photos_of(labels), 5), rows)
 
 
+@pytest.mark.parametrize("zeros", [0.5, 0.95, 1])
+def test_zeros_come_back_where_they_stood(tmp_path, zeros):
+    rng = np.random.default_rng(1)
+    rows = np.where(rng.random((40, 9)) < zeros, 0, rng.normal(size=(40, 9))).astype(np.float32)
+    rows[5, 2:4] = -0.0, 10
+    path, labels = tmp_path / "training.csv", np.arange(40) % len(CLASSES)
+    write(path, labels, rows)
+    same_bits(features.read_split(tmp_path, "training", photos_of(labels), 9), rows)
+
+
+@pytest.mark.parametrize("cell", ["", " ", "x", "nan", "0x", "0 0", '"0"'])
+def test_a_cell_between_zeros_that_is_no_number_is_refused(tmp_path, cell):
+    path = tmp_path / "tiny" / "training.csv"
+    path.parent.mkdir()
+    path.write_text(f"0,0,0,0\n1,0,{cell},0\n2,0,0,0\n")
+    with pytest.raises(UserError, match=r"damaged|not numbers"):
+        list(features.read_pieces(path, CLASSES))
+
+
 def test_pieces_hold_only_so_many_rows(path, rows):
     sizes = [len(piece) for piece, _ in features.read_pieces(path, CLASSES)]
     assert sum(sizes) == len(rows)
