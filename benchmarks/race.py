@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pyimagesearch import config, console, files  # noqa: E402
+from pyimagesearch import config, console, files, machine  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 WEIGHTS = ROOT / "weights" / "vgg16.weights.h5"
@@ -34,6 +34,8 @@ FOOD11 = (9866, 3430, 3347)  # photos a split
 EPOCHS = (50, 20)  # of Food-11's two phases
 BATCH = 32
 ROWS = 3000  # of Food-5K's training.csv
+# What decides how fast a processor computes.
+INSTRUCTIONS = {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}
 
 
 def main():
@@ -53,7 +55,7 @@ def main():
         rows = FIGURES[name](Race(dataset, work, arguments.rounds, arguments.large))
         results = files.read_json(arguments.results) or {"figures": {}}
         results["figures"] |= {row.pop("figure"): row for row in rows}
-        results["machine"] = machine()
+        results["machine"] = measured_on()
         files.write_json(arguments.results, results)
     console.show(table(files.read_json(arguments.results)["figures"]))
 
@@ -324,7 +326,7 @@ def alone(figure, ours):
     }
 
 
-def machine():
+def measured_on():
     """Say on what the figures were measured.
 
     Without TensorFlow: what this process has in memory counts as its children's first memory.
@@ -332,6 +334,7 @@ def machine():
     packages = ("tensorflow", "keras", "scikit-learn", "numpy", "polars")
     return {
         "processor": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "instructions": sorted(machine.processor_flags() & INSTRUCTIONS),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
     }
 

@@ -12,7 +12,7 @@ from pyimagesearch.console import UserError
 MADE_FROM = "made_from.json"  # of features that are complete
 BEGUN = "begun.json"  # of features that are being extracted
 COMMAS_TO_LINE_BREAKS = bytes.maketrans(b",", b"\n")
-PIECE = 4 << 20  # bytes of a CSV that are read at a time, and then to the end of the row
+PIECE = 2 << 20  # bytes of a CSV that are read at a time, and then to the end of the row
 SHUFFLED_ROWS = 64  # and rows, where they lie in another order
 AHEAD = 2  # pieces that threads parse while one is used
 

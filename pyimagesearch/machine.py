@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import tensorflow as tf
-
 
 def has_gpu():
     """Tell whether TensorFlow computes on a GPU here."""
+    import tensorflow as tf
+
     return bool(tf.config.list_physical_devices("GPU"))
 
 

@@ -20,7 +20,8 @@ def folder(tmp_path):
 
 
 def test_loaded_network_answers_as_the_saved_one(tmp_path):
-    network = networks.build(tiny_recipe(), None)
+    # As train.py saves it: of plain layers.
+    network = networks.in_float32(networks.build(tiny_recipe(), None))
     artifacts.save_network(tmp_path, network, CLASSES)
     files.write_json(tmp_path / artifacts.METRICS, {})
     loaded = artifacts.load(tmp_path)
