@@ -15,8 +15,8 @@ from pyimagesearch import machine
 # What a convolution must have to be faster, by shapes tried on 2-core AMD EPYCs. In bfloat16, with
 # AVX512-BF16: this many channels coming in, for `by_products`.
 MANY_CHANNELS = 512
-# In float32, with AVX2: so many channels coming in and maps of this side, for `by_tiles`. With 64
-# channels, or maps of 9 x 9, nothing is gained.
+# In float32, with AVX2: so many channels coming in and maps of this side, for `by_tiles`. Tried were
+# VGG16's own, from 112 x 112 x 128, where it gains a seventh, to 14 x 14 x 512; none below.
 CHANNELS, SIDE = 128, 14
 
 # Winograd's F(4 x 4, 3 x 3): what makes 4 outputs of a convolution with 3 numbers from 6 inputs by
@@ -168,7 +168,8 @@ def tiles_along(side):
 def to_tiles(maps):
     """Return maps as (36, n * tiles, channels): what is multiplied with the kernel's numbers.
 
-    The gradient is put together from whole tiles. TensorFlow's own takes five times as long.
+    The gradient is put together from whole tiles. With the one TensorFlow would make, forward and
+    back through a layer of block5 take 0.54 s for 32 photos, with this 0.34, on 2 cores with AVX2.
     """
     height, width, channels = maps.shape[1:]
     down, across = tiles_along(height), tiles_along(width)
