@@ -15,8 +15,8 @@ from pyimagesearch import machine
 # What a convolution must have to be faster, by shapes tried on 2-core AMD EPYCs. In bfloat16, with
 # AVX512-BF16: this many channels coming in, for `by_products`.
 MANY_CHANNELS = 512
-# In float32, with AVX2: so many channels coming in and maps of this side, for `by_tiles`. Tried were
-# VGG16's own, from 112 x 112 x 128, where it gains a seventh, to 14 x 14 x 512; none below.
+# In float32, with AVX2: so many channels coming in and maps of this side, for `by_tiles`. VGG16's
+# own were tried, from 112 x 112 x 128, where it gains a seventh, to 14 x 14 x 512; none below.
 CHANNELS, SIDE = 128, 14
 
 # Winograd's F(4 x 4, 3 x 3): what makes 4 outputs of a convolution with 3 numbers from 6 inputs by
