@@ -67,15 +67,13 @@ def fastest_way(layer):
     channels = layer.kernel.shape[2]
     if layer.compute_dtype == "bfloat16" and channels >= MANY_CHANNELS:
         return by_products
-    flags = machine.processor_flags()
     if (
         layer.compute_dtype == "float32"
         and layer.kernel_size == (3, 3)
         and channels >= CHANNELS
         and min(layer.output.shape[1:3]) >= SIDE
         # With AVX-512 it has not been tried.
-        and "avx2" in flags
-        and "avx512f" not in flags
+        and machine.has_avx2_alone()
     ):
         return by_tiles
     return None

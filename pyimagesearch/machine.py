@@ -22,3 +22,9 @@ def processor_flags():
 def computes_in_bfloat16():
     """Tell whether the processor has instructions for bfloat16; without, it is slow with them."""
     return bool(processor_flags() & {"amx_bf16", "avx512_bf16"})
+
+
+def has_avx2_alone():
+    """Tell whether the processor has AVX2 and no AVX-512, as most laptops."""
+    flags = processor_flags()
+    return "avx2" in flags and "avx512f" not in flags
