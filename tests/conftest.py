@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Not in alphabetical order: class order must come from the recipe, never from the folders.
 CLASSES = ("zebra", "Noodles/Pasta", "apple")
 
+# Convolutions and channels of each block of the thin VGG16.
+THIN_BLOCKS = ((2, 8), (2, 16), (3, 32), (3, 64), (3, 64))
+
 
 @pytest.fixture(autouse=True)
 def _computing_in_float32():
@@ -92,25 +95,57 @@ def tiny_recipe(**changes):
     return checked({"tiny": Recipe(**row)})["tiny"]
 
 
-def write_random_weights(folder, backbone):
-    """Write a weights file for a backbone holding random numbers; return its path."""
+def thin_vgg16(include_top, weights, input_tensor):
+    """Return VGG16 without its top, layer by layer, with an eighth of its channels.
+
+    A made training reads, copies, hashes and writes a 64th of the numbers.
+    """
+    import keras
+
+    x = input_tensor
+    for block, (convolutions, filters) in enumerate(THIN_BLOCKS, start=1):
+        for number in range(1, convolutions + 1):
+            name = f"block{block}_conv{number}"
+            x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
+        x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
+    network = keras.Model(keras.utils.get_source_inputs(x), x, name="vgg16")
+    if weights is not None:
+        network.load_weights(weights)
+    return network
+
+
+def put_thin_vgg16():
+    """Let keras.applications.VGG16 be the thin one in this process."""
     console.load_tensorflow()
     import keras
 
-    keras.utils.set_random_seed(1)
-    path = folder / f"{backbone}.weights.h5"
-    getattr(keras.applications, backbone)(include_top=False, weights=None).save_weights(path)
-    return path
+    thin_vgg16.__module__ = keras.applications.VGG16.__module__
+    keras.applications.VGG16 = thin_vgg16
+
+
+@pytest.fixture
+def thin(monkeypatch):
+    """Let keras.applications.VGG16 be the thin one in a test."""
+    import keras
+
+    monkeypatch.setattr(keras.applications, "VGG16", keras.applications.VGG16)  # undone by it
+    put_thin_vgg16()
 
 
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory):
-    """Return the path of a weights file for VGG16 holding random numbers."""
-    return write_random_weights(tmp_path_factory.mktemp("weights"), "VGG16")
+    """Return the path of a weights file for the thin VGG16 holding random numbers."""
+    console.load_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "VGG16.weights.h5"
+    thin_vgg16(False, None, keras.Input((32, 32, 3))).save_weights(path)
+    return path
 
 
 @pytest.fixture
-def tiny(monkeypatch, random_weights):
+def tiny(monkeypatch, thin, random_weights):
     """Put a recipe called tiny into config, with random weights; return a way to change it."""
 
     def use(**changes):
@@ -128,11 +163,17 @@ def tiny(monkeypatch, random_weights):
 @pytest.fixture(scope="session")
 def random_resnet(tmp_path_factory):
     """Return the path of a weights file for ResNet50 holding random numbers."""
-    return write_random_weights(tmp_path_factory.mktemp("weights"), "ResNet50")
+    console.load_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "ResNet50.weights.h5"
+    keras.applications.ResNet50(include_top=False, weights=None).save_weights(path)
+    return path
 
 
 @pytest.fixture
-def shortened(monkeypatch, random_weights, random_resnet):
+def shortened(monkeypatch, thin, random_weights, random_resnet):
     """Cut a row's pixels, epochs and steps down, and nothing else that its user sees."""
 
     def shorten(name, **changes):

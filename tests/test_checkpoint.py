@@ -95,7 +95,7 @@ def test_another_recipe_starts_over_and_says_what_changed(stopped, capsys):
     assert [row["epoch"] for row in done.rows] == [1, 2, 1]
 
 
-@pytest.mark.parametrize("size", [0, 100, 10_000])
+@pytest.mark.parametrize("size", [0, 100, 1_000])
 def test_a_damaged_checkpoint_starts_over_and_says_so(stopped, capsys, size):
     recipe, folder = stopped
     path = folder / "checkpoint.npz"

@@ -76,7 +76,7 @@ def untouched(monkeypatch):
 
 
 @pytest.fixture
-def small_rows(monkeypatch, random_weights):
+def small_rows(monkeypatch, thin, random_weights):
     """Shorten the rows the README uses, and add the one it tells a reader to write."""
     mine = eval("{" + blocks("python")[0] + "}", vars(recipe))
     rows = config.RECIPES | recipe.checked(mine)

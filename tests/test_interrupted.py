@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from conftest import ROOT, make_flat_download, read, tiny_recipe
+from conftest import ROOT, make_flat_download, put_thin_vgg16, read, tiny_recipe
 
 from pyimagesearch import config, files
 
@@ -32,6 +32,7 @@ def run_script(folder, weights, name, arguments):
     os.dup2(log, 2)
     config.RECIPES, config.RECIPE = {"tiny": tiny_recipe()}, "tiny"
     config.PRECISION, config.WEIGHTS = "float32", weights
+    put_thin_vgg16()
     main = importlib.import_module(name).main
     console.run(lambda: main(arguments))
 

@@ -74,7 +74,8 @@ def test_stored_views_are_varied_where_the_phase_augments_and_mixed_for_a_head(
     monkeypatch.setattr(
         views, "stored_batches", lambda *each: seen.append(each[-2:]) or real(*each)
     )
-    fit(tiny_recipe(phases=(Phase("only", unfreeze_after=cut, augment=augment),)), tmp_path)
+    phase = Phase("only", unfreeze_after=cut, augment=augment, epochs=1)
+    fit(tiny_recipe(phases=(phase,)), tmp_path)
     assert seen == [augmented_and_mixed]
 
 

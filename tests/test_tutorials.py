@@ -51,8 +51,8 @@ def test_food5k_label_0_is_non_food_whatever_the_alphabet_says(shortened, script
     assert read("output/food5k/logistic_regression/classes.json") == ["non_food", "food"]
     assert out.index("non_food") < out.index(" food ")
     header = Path("output/food5k/features/training.csv").read_text().splitlines()[0]
-    # 64 pixels through five poolings leave 2 x 2 cells of 512 channels.
-    assert len(header.split(",")) == 1 + 2 * 2 * 512
+    # 64 pixels through five poolings leave 2 x 2 cells of the thin network's 64 channels.
+    assert len(header.split(",")) == 1 + 2 * 2 * 64
     drawn = pictures("food5k", "logistic_regression")
     mistakes = set() if "No mistakes" in out else {"mistakes.png"}
     assert drawn == {"confusion.png", "uncertain.png"} | mistakes
