@@ -114,34 +114,37 @@ def thin_vgg16(include_top, weights, input_tensor):
     return network
 
 
-def put_thin_vgg16():
-    """Let keras.applications.VGG16 be the thin one in this process."""
+def put_thin_vgg16(put=setattr):
+    """Let keras.applications.VGG16 be the thin one, in this process or as a test undoes it."""
     console.load_tensorflow()
     import keras
 
     thin_vgg16.__module__ = keras.applications.VGG16.__module__
-    keras.applications.VGG16 = thin_vgg16
+    put(keras.applications, "VGG16", thin_vgg16)
 
 
 @pytest.fixture
 def thin(monkeypatch):
     """Let keras.applications.VGG16 be the thin one in a test."""
+    put_thin_vgg16(monkeypatch.setattr)
+
+
+def write_random_weights(folder, build):
+    """Write a weights file for a backbone holding random numbers; return its path."""
+    console.load_tensorflow()
     import keras
 
-    monkeypatch.setattr(keras.applications, "VGG16", keras.applications.VGG16)  # undone by it
-    put_thin_vgg16()
+    keras.utils.set_random_seed(1)
+    path = folder / "random.weights.h5"
+    photos = keras.Input((32, 32, 3))
+    build(include_top=False, weights=None, input_tensor=photos).save_weights(path)
+    return path
 
 
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory):
     """Return the path of a weights file for the thin VGG16 holding random numbers."""
-    console.load_tensorflow()
-    import keras
-
-    keras.utils.set_random_seed(1)
-    path = tmp_path_factory.mktemp("weights") / "VGG16.weights.h5"
-    thin_vgg16(False, None, keras.Input((32, 32, 3))).save_weights(path)
-    return path
+    return write_random_weights(tmp_path_factory.mktemp("weights"), thin_vgg16)
 
 
 @pytest.fixture
@@ -166,10 +169,7 @@ def random_resnet(tmp_path_factory):
     console.load_tensorflow()
     import keras
 
-    keras.utils.set_random_seed(1)
-    path = tmp_path_factory.mktemp("weights") / "ResNet50.weights.h5"
-    keras.applications.ResNet50(include_top=False, weights=None).save_weights(path)
-    return path
+    return write_random_weights(tmp_path_factory.mktemp("weights"), keras.applications.ResNet50)
 
 
 @pytest.fixture

@@ -319,7 +319,7 @@ def test_a_disk_that_fills_between_two_epochs_loses_no_epoch(built, tiny, script
     phases = (Phase("warmup", epochs=3, learning_rate=1e-3),)
     tiny(phases=phases, head=Head(units=64))
     folder = config.OUTPUT_DIR / "tiny/fine_tune"
-    # One checkpoint of some 36 kB fits, and no second one beside it.
+    # One checkpoint of 43,716 bytes fits, and no second one beside it.
     disk = full_disk(folder, 48 * K, (checkpoint.np, "savez"), after=1)
     status, _, said = script("train")
     assert status == 2

@@ -56,7 +56,7 @@ def test_logistic_regression_reads_nineteen_of_twenty_digits(in_folder, script):
 
 
 def test_fine_tuning_beats_its_own_first_epoch_and_its_warmup(digits, script):
-    # A sixth of them teaches as much about this project, in a sixth of the time.
+    # A sixth of them teaches as much about this project, sooner.
     shutil.copytree(digits / "downloads", "downloads")
     for number, path in enumerate(sorted(Path("downloads").rglob("*.png"))):
         if number % 6:
