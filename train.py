@@ -32,7 +32,7 @@ def main(argv=None):
 
 def bring_up_to_date(recipe, method, splits, folder, arguments):
     """Train what is not trained yet or not from this; export what was asked for."""
-    from pyimagesearch import artifacts, config, exports
+    from pyimagesearch import artifacts, config, exports, files, page
 
     made_from = artifacts.made_from(recipe, method, splits, config)
     changes = artifacts.changes(folder, made_from)
@@ -42,7 +42,10 @@ def bring_up_to_date(recipe, method, splits, folder, arguments):
     else:
         if changes:
             console.info(f"training again: {'; '.join(changes)} changed")
+        files.remove(folder / page.NAME)
         train(recipe, method, splits, folder, made_from, arguments.tensorboard)
+    if not (folder / page.NAME).is_file():
+        console.info(f"all of it on one page: {page.write(folder, recipe)}")
     for kind in arguments.export or ():
         console.info(f"exported: {exports.export(folder, kind)}")
 
@@ -79,8 +82,8 @@ def read_arguments(argv):
 
 
 def train(recipe, method, splits, folder, made_from, tensorboard):
-    """Train by one of the two methods; write the page that shows it."""
-    from pyimagesearch import config, page, pictures
+    """Train by one of the two methods."""
+    from pyimagesearch import config, pictures
 
     look = folder.parent / "first_look.png"
     pictures.draw_classes(look, splits[config.TRAIN])
@@ -89,7 +92,6 @@ def train(recipe, method, splits, folder, made_from, tensorboard):
         train_regression(recipe, splits, folder, made_from)
     else:
         fine_tune(recipe, splits, folder, made_from, tensorboard)
-    console.info(f"all of it on one page: {page.write(folder, recipe)}")
 
 
 def judge(folder, least):
@@ -135,15 +137,16 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
     console.load_tensorflow()
     import keras
 
-    from pyimagesearch import artifacts, checkpoint, config, networks, training, views
+    from pyimagesearch import artifacts, checkpoint, config, files, networks, training, views
 
     keras.utils.set_random_seed(config.SEED)
     precision = networks.set_precision(config.PRECISION)
     weights = networks.find_weights(recipe.backbone, config.WEIGHTS)
     classifier = networks.build(recipe, weights)
     console.info(f"{recipe.backbone}, computing in {precision}")
+    drawn = folder.parent / "augmentation.png"
+    files.remove(drawn)
     if any(phase.augment for phase in recipe.phases):
-        drawn = folder.parent / "augmentation.png"
         training.draw_augmentation(drawn, recipe, splits[config.TRAIN], config.SEED)
         console.info(f"and what the augmentation does: {drawn}")
 

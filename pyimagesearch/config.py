@@ -9,7 +9,9 @@ DATASET_DIR = Path("dataset")  # organised images: dataset/<recipe>/<split>/<cla
 OUTPUT_DIR = Path("output")  # everything the scripts make: output/<recipe>/
 TRAIN, VAL, TEST = "training", "validation", "evaluation"  # names of the splits
 WEIGHTS = "imagenet"  # or the path of a .weights.h5 file for the backbone
-SEED = 42  # of the head's first weights, the augmentation and the order of photos
+# Of all that is drawn: the split of photos that come without one (change it, and build_dataset.py
+# asks for a new start), the head's first weights, the augmentation, the order of photos.
+SEED = 42
 # float32, mixed_float16, mixed_bfloat16, or "auto": the fastest this machine does well
 PRECISION = "auto"
 
@@ -38,15 +40,16 @@ RECIPES = checked(
             source="Food-5K",
             classes=("non_food", "food"),
             download="Kaggle: trolukovich/food5k-image-dataset, or binhminhs10/food5k",
-            official_counts={"training": 3000, "validation": 1000, "evaluation": 1000},
+            official_counts={TRAIN: 3000, VAL: 1000, TEST: 1000},
             method="logistic_regression",
         ),
         # Food-11: 16,643 photos of 11 kinds of food. PyImageSearch, "Fine-tuning with Keras and
         # Deep Learning", 2019-06-03: 0.78 after the warm-up, 0.87 after the last block learned.
-        # Food-11 itself could not be fetched here. On 3,000 photos of ten of Food-101's dishes, on
-        # a 2-core AMD EPYC: 0.762, then 0.832 of 600 evaluation photos, in 20 minutes. On 1,000 of
-        # them with 25 + 10 epochs, mean of three seeds: 0.621, then 0.719. A plain port of the
-        # original scripts on these, 12 + 6 epochs, one seed: 0.540, then 0.652.
+        # Food-11 itself could not be fetched here. On 3,000 photos of ten of Food-101's dishes:
+        # 0.762, then 0.832 of 600 evaluation photos, in 20 minutes on a 2-core AMD EPYC (Zen 5),
+        # in 45 on an older one (Zen 4). On 1,000 of them with 25 + 10 epochs, mean of three seeds:
+        # 0.621, then 0.719. A plain port of the original scripts on these, 12 + 6 epochs, one
+        # seed: 0.540, then 0.652.
         "food11": Recipe(
             source="Food-11",
             classes=(
@@ -54,7 +57,7 @@ RECIPES = checked(
                 *("Noodles/Pasta", "Rice", "Seafood", "Soup", "Vegetable/Fruit"),
             ),
             download="Kaggle: trolukovich/food11-image-dataset, or vermaavi/food11",
-            official_counts={"training": 9866, "validation": 3430, "evaluation": 3347},
+            official_counts={TRAIN: 9866, VAL: 3430, TEST: 3347},
             head=Head(units=512, dropout=0.5),
             augmentation=Augmentation(
                 rotation_degrees=30,
@@ -84,7 +87,7 @@ RECIPES = checked(
             classes=("forky", "knifey", "spoony"),
             layout="test_inside",
             validate_on_evaluation=True,
-            official_counts={"training": 4170, "validation": 530, "evaluation": 530},
+            official_counts={TRAIN: 4170, VAL: 530, TEST: 530},
             preprocessing="rescale",
             batch_size=20,
             head=Head(units=1024, dropout=0.5),
@@ -170,7 +173,7 @@ RECIPES = checked(
             layout="unsplit",
             split=Split(training=None, validation=0, evaluation=500),
             validate_on_evaluation=True,
-            official_counts={"training": 2588, "validation": 1000, "evaluation": 1000},
+            official_counts={TRAIN: 2588, VAL: 1000, TEST: 1000},
             backbone="ResNet50",
             batch_size=50,
             head=Head(pooling="average", units=None, dropout=0, output="sigmoid"),

@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import math
+import os
 import random
 import re
 import shutil
@@ -74,6 +76,7 @@ def find(recipe, splits, seed):
             for each in entries
             if each.split == evaluation
         ]
+    say_passed_over(source)
     refuse_empty(recipe, source, entries, splits)
     return entries
 
@@ -85,8 +88,9 @@ def recognise(recipe, source, splits):
         first = source / next(split for split in splits if split in inside)
         has_folders = any(visible(each) and each.is_dir() for each in first.iterdir())
         return "folders" if has_folders else "flat"
-    class_folders = [source / folder_name(name) for name in recipe.classes]
-    if any(folder.is_dir() for folder in class_folders):
+    wanted = {folder_name(name) for name in recipe.classes}
+    class_folders = [path for name, path in images.folders_in(source).items() if name in wanted]
+    if class_folders:
         has_tests = any((folder / "test").is_dir() for folder in class_folders)
         return "test_inside" if has_tests else "unsplit"
     together = images.photos_in(numbered_folder(source))
@@ -99,6 +103,25 @@ def recognise(recipe, source, splits):
     )
 
 
+def say_passed_over(source):
+    """Say which files of a download are no photos by the ends of their names, how many of each."""
+    endings = Counter()
+    for folder, inside, names in os.walk(source):
+        inside[:] = [name for name in inside if visible(Path(name))]
+        paths = [Path(folder, name) for name in names]
+        endings.update(
+            path.suffix.lower() or "without an ending"
+            for path in paths
+            if visible(path) and path.suffix.lower() not in images.SUFFIXES
+        )
+    if endings:
+        words = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(5))
+        console.info(
+            f"{endings.total():,} files in {source} are passed over ({words}): photos end in "
+            f"{', '.join(sorted(images.SUFFIXES))}"
+        )
+
+
 def inside_of(folder):
     """Say what lies in a folder, the first few names."""
     return ", ".join(sorted(each.name for each in folder.iterdir())[:8]) or "nothing"
@@ -106,7 +129,8 @@ def inside_of(folder):
 
 def visible(path):
     """Tell whether a file or folder is the download's, not its archiver's or system's."""
-    return not path.name.startswith((".", "__MACOSX"))
+    name = path.name.lower()
+    return not name.startswith((".", "__macosx")) and name not in ("thumbs.db", "desktop.ini")
 
 
 def split_folder(source, split, splits):
@@ -150,8 +174,8 @@ def find_in_folders(recipe, folder, inside="", others_too=False):
         others_too: allow folders of other classes, which are not used.
     """
     wanted = [folder_name(name) for name in recipe.classes]
-    present = {each.name for each in folder.iterdir() if each.is_dir() and visible(each)}
-    strange, missing = sorted(present - set(wanted)), sorted(set(wanted) - present)
+    present = {name: path for name, path in images.folders_in(folder).items() if visible(path)}
+    strange, missing = sorted(present.keys() - set(wanted)), sorted(set(wanted) - present.keys())
     if missing or (strange and not others_too):
         kind = "lacks the folder" if missing else "has a folder"
         raise UserError(
@@ -161,16 +185,16 @@ def find_in_folders(recipe, folder, inside="", others_too=False):
     return [
         (path, label)
         for label, name in enumerate(wanted)
-        for path in images.photos_in(folder / name / inside)
+        for path in images.photos_in(present[name] / inside)
     ]
 
 
 def find_unsplit(recipe, source):
     """Return (path, label) of a folder a class without splits; say which folders are not used."""
     others = sorted(
-        each.name
-        for each in source.iterdir()
-        if each.is_dir() and visible(each) and each.name not in map(folder_name, recipe.classes)
+        name
+        for name, path in images.folders_in(source).items()
+        if visible(path) and name not in map(folder_name, recipe.classes)
     )
     if others:
         console.info(
@@ -227,6 +251,10 @@ def part_sizes(recipe, class_name, photos):
     parts = (recipe.split.training, recipe.split.validation, recipe.split.evaluation)
     # A share of a class is one photo at the least, so that no split goes without the class.
     sizes = [max(1, round(part * photos)) if type(part) is float else part for part in parts]
+    whole = all(type(part) is float for part in parts) and math.isclose(sum(parts), 1)
+    if whole:
+        # Each is rounded on its own. What that makes too many or too few, training evens out.
+        sizes[0] = max(1, photos - sum(sizes[1:]))
     rest = photos - sum(size for size in sizes if size is not None)
     needed = sum(size for size in sizes if size is not None) + (None in sizes)
     if photos < needed:

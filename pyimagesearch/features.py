@@ -292,9 +292,16 @@ def origin(recipe, splits, config):
         "pooling": recipe.head.pooling,
         "PRECISION": config.PRECISION,
         "WEIGHTS": str(config.WEIGHTS),
+        "weights_stamp": stamp_of_weights(config.WEIGHTS),
         "photos": {split: len(photos) for split, photos in splits.items()},
         "photo_stamps": {split: photos.stamp for split, photos in splits.items()},
     }
+
+
+def stamp_of_weights(setting):
+    """Return what changes when a user's own file of weights does: Keras' own are one file."""
+    path = Path(setting)
+    return files.digest(files.file_stamp(path)) if path.is_file() else None
 
 
 def require(folder, recipe, splits, config):
@@ -331,6 +338,8 @@ def changes(made, wanted):
             old = made.get(name, {})
             stale = [split for split in value if old.get(split) != value[split]]
             words.append(f"the photos of {' and '.join(stale)} have changed since")
+        elif name == "weights_stamp":
+            words.append(f"{wanted['WEIGHTS']} has changed since")
         elif name != "photos":
             words.append(f"{name} was {made.get(name)!r} and is {value!r}")
     return words

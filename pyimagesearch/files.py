@@ -70,8 +70,7 @@ def held(folder, shared=False):
         # Nobody has written here since there are locks.
         yield
         return
-    # Whoever may read a dataset of someone else's may not write the lock.
-    with open(path, "r" if path.is_file() else "a") as file:
+    with open_lock(path, shared) as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as failure:
@@ -85,6 +84,20 @@ def held(folder, shared=False):
         if not shared:
             sweep(folder)
         yield
+
+
+def open_lock(path, shared):
+    """Open a lock: for writing, as NFS wants it of whoever will be alone, or if need be to read.
+
+    Whoever may read a dataset of someone else's may not write its lock.
+    """
+    if not shared:
+        try:
+            return open(path, "a")
+        except PermissionError:
+            if not path.is_file():
+                raise
+    return open(path)
 
 
 def partial_of(path):

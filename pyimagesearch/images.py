@@ -15,12 +15,12 @@ from PIL import ExifTags, Image
 
 from pyimagesearch import files
 from pyimagesearch.console import UserError
-from pyimagesearch.recipe import folder_name
+from pyimagesearch.recipe import composed, folder_name
 
 # The threads of `batches` and of TensorFlow share the cores; OpenCV's own would come on top.
 cv2.setNumThreads(1)
 
-# What a person calls a photo. Anything else in a class folder is passed over and counted.
+# What a person calls a photo. Anything else is passed over; build_dataset.py counts it.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 # Pixels. A phone takes up to 200 million; beyond that a small file may be meant to fill memory.
 LARGEST_PHOTO = 250_000_000
@@ -212,21 +212,38 @@ def list_photos(dataset_dir, recipe, split):
     if not folder.is_dir():
         raise UserError(f"{folder} is missing. Make it with: {remedy}")
     wanted = [folder_name(name) for name in recipe.classes]
-    folders = {each.name for each in folder.iterdir() if each.is_dir()}
-    strange = {name for name in folders - set(wanted) if not name.startswith(".")}
+    folders = folders_in(folder)
+    strange = {name for name in folders.keys() - set(wanted) if not name.startswith(".")}
     if strange:
         raise UserError(
-            f"{folder / min(strange)} is the folder of no class of recipe {recipe.name!r}. "
+            f"{folders[min(strange)]} is the folder of no class of recipe {recipe.name!r}. "
             f"Move it away, or name it in the recipe's classes"
         )
     paths, labels = [], []
     for label, name in enumerate(wanted):
-        found = photos_in(folder / name)
+        found = photos_in(folders.get(name, folder / name))
         if not found:
             raise UserError(f"{folder / name} has no photos. Put some there, or run: {remedy}")
         paths += found
         labels += [label] * len(found)
     return Photos(tuple(paths), np.array(labels), recipe.classes)
+
+
+def folders_in(folder):
+    """Return {name: path} of the folders in a folder, accents in the names as recipes have them.
+
+    Raises:
+        UserError: two names differ in nothing else.
+    """
+    found = {}
+    for path in sorted(each for each in folder.iterdir() if each.is_dir()):
+        other = found.setdefault(composed(path.name), path)
+        if other != path:
+            raise UserError(
+                f"two folders in {folder} are named {composed(path.name)!r}, with the accent in "
+                f"the letter and behind it. Put their photos into one"
+            )
+    return found
 
 
 def photos_in(folder):
@@ -254,6 +271,15 @@ def read_dataset_photo(path, at_least=None):
             f"{path} cannot be read: {failure}. It was whole when build_dataset.py checked it; "
             f"put it back or delete it, then run the same command again"
         ) from failure
+
+
+def read_for_sheet(path):
+    """Return one photo of the dataset, no larger than a sheet of many shows it."""
+    photo = read_dataset_photo(path, ON_SCREEN)
+    height, width = photo.shape[:2]
+    share = min(1, ON_SCREEN / max(height, width))
+    size = max(1, round(share * width)), max(1, round(share * height))
+    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
 
 
 def enough_for(size):

@@ -61,6 +61,7 @@ def sections(folder, phases):
     curves = [name for phase in phases for name in (phase, f"{phase}_smoothed")]
     if len(phases) > 1:
         curves.insert(0, "history")
+    varied = ["augmentation"] if phases else []
     return [
         ("What it gets right and wrong", [folder / f"{last}{name}.png" for name in asked]),
         *([("How it learned", [folder / f"{name}.png" for name in curves])] if phases else []),
@@ -70,7 +71,7 @@ def sections(folder, phases):
         ),
         (
             "What it learned from",
-            [folder.parent / f"{name}.png" for name in ("first_look", "augmentation")],
+            [folder.parent / f"{name}.png" for name in ("first_look", *varied)],
         ),
     ]
 

@@ -63,7 +63,7 @@ def draw_classes(path, photos, each=5):
         # Spread over the class: neighbours in a folder are often of one series.
         chosen = mine[np.linspace(0, len(mine) - 1, min(each, len(mine))).astype(int)]
         for position in chosen:
-            pictures.append(images.read_dataset_photo(photos.paths[position], images.ON_SCREEN))
+            pictures.append(images.read_for_sheet(photos.paths[position]))
             captions.append(name)
         pictures += [None] * (each - len(chosen))
         captions += [""] * (each - len(chosen))
@@ -117,8 +117,10 @@ def smooth(values, factor):
 def draw_learning(folder, stem, rows, title, smoothing):
     """Draw curves as they are to <stem>.png and, unless `smoothing` is 0, smoothed as well."""
     draw_curves(folder / f"{stem}.png", rows, title)
+    smoothed = folder / f"{stem}_smoothed.png"
+    files.remove(smoothed)
     if smoothing:
-        draw_curves(folder / f"{stem}_smoothed.png", rows, title, smoothing)
+        draw_curves(smoothed, rows, title, smoothing)
 
 
 def draw_curves(path, rows, title, smoothing=0):

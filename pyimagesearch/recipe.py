@@ -3,6 +3,7 @@
 import difflib
 import functools
 import json
+import unicodedata
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -376,4 +377,9 @@ def wrong_cut(backbone, layer, field):
 
 def folder_name(class_name):
     """Return the folder of a class: Noodles-Pasta for Noodles/Pasta, as in Kaggle's copy."""
-    return class_name.replace("/", "-").replace("\\", "-")
+    return composed(class_name).replace("/", "-").replace("\\", "-")
+
+
+def composed(name):
+    """Return a name with each accent in its letter, as keyboards write it and Macs do not."""
+    return unicodedata.normalize("NFC", name)

@@ -161,5 +161,5 @@ def draw_answers(path, answers, title):
     if not answers:
         path.unlink(missing_ok=True)
         return
-    photos = [images.read_dataset_photo(photo, images.ON_SCREEN) for photo, _ in answers]
+    photos = [images.read_for_sheet(photo) for photo, _ in answers]
     pictures.draw_sheet(path, photos, [line for _, line in answers], title)

@@ -248,7 +248,7 @@ def stored_source(classifier, stage, splits, done):
     _, learner = networks.split_at(classifier, phase.unfreeze_after)
     count = seen_in_an_epoch(phase, training, recipe)
     # Mixed maps teach a head well. Behind a cut they still show where things are.
-    vary = (phase.augment, phase.unfreeze_after is None)
+    vary = (seen != views.PLAIN, phase.unfreeze_after is None)
     return (
         learner,
         lambda: views.stored_batches(recipe, training, maps, seed, count, done, *vary),

@@ -242,14 +242,19 @@ def kept(tmp_path_factory):
 
 
 @pytest.fixture
-def trained(tiny, script, kept):
+def trained(request, tiny, script, kept):
     """Return a function that trains the tiny recipe by a method, once for all tests.
+
+    Tests that look at pictures share one whose pictures are drawn, the others one with noise.
 
     It gives the classifier's folder; dataset/ and output/ lie in the test's own folder.
     """
 
+    drawn = request.module.__name__ in DRAWN_FOR_REAL
+
     def train(method="fine_tune"):
-        if not (kept / method).is_dir():
+        finished = kept / ("drawn" if drawn else "noise") / method
+        if not finished.is_dir():
             if not config.DATASET_DIR.is_dir():
                 make_flat_download("Tiny")
                 assert script("build_dataset")[0] == 0
@@ -258,9 +263,9 @@ def trained(tiny, script, kept):
             status, _, said = script("train", "--method", method)
             assert status == 0, said
             for folder in (config.DATASET_DIR, config.OUTPUT_DIR):
-                shutil.copytree(folder, kept / method / folder)
+                shutil.copytree(folder, finished / folder)
         for folder in (config.DATASET_DIR, config.OUTPUT_DIR):
-            shutil.copytree(kept / method / folder, folder, dirs_exist_ok=True)
+            shutil.copytree(finished / folder, folder, dirs_exist_ok=True)
         return config.OUTPUT_DIR / "tiny" / method
 
     return train

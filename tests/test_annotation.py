@@ -5,7 +5,7 @@ from pyimagesearch import annotation
 
 
 @pytest.mark.parametrize("text", ["Fruit: 56.35%", "Crème brûlée: 3.20%", "x" * 80 + ": 100.00%"])
-def test_annotation_is_readable_and_not_clipped(text):
+def test_annotation_is_readable_and_clipped_only_where_it_is_too_long(text):
     photo = np.full((300, 800, 3), 128, np.uint8)
     picture = annotation.annotate(annotation.small_copy(photo), text).astype(int)
     assert picture.shape == (150, 400, 3)

@@ -482,9 +482,15 @@ def test_features_of_other_weights_are_not_taken_for_current(
     assert script("extract_features")[0] == 0
     other = shutil.copy(random_weights, "other.weights.h5")
     monkeypatch.setattr(config, "WEIGHTS", other)
-    status, _, said = script("extract_features")
-    assert status == 0
-    assert "up to date" not in said
+    for touched in (0, 1):  # another file, and then another of the same name
+        os.utime(other, (touched, touched))
+        status, _, said = script("extract_features")
+        assert status == 0
+        assert "up to date" not in said
+    os.utime(other)
+    status, _, said = script("train", "--method", "logistic_regression")
+    assert status == 2
+    assert_one_error(said, "other.weights.h5 has changed since", "extract_features.py")
 
 
 def cut_a_row(rows):

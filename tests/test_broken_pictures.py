@@ -55,7 +55,7 @@ def broken():
     made["claims_20000.png"] = png_that_claims(20_000, 20_000)
     made["claims_2_billion.png"] = png_that_claims(2**31 - 1, 2**31 - 1)
     made["no_width.png"] = png_that_claims(0, 100)
-    # 900 million pixels of one colour in a megabyte.
+    # 300 million pixels, of which ten rows are there.
     made["bomb.png"] = png_that_claims(30_000, 10_000, bytes(90_001 * 10))
     return made
 

@@ -5,13 +5,21 @@ import os
 import shutil
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
-from conftest import CLASSES, assert_one_error, leftovers, make_flat_download, make_photo
+from conftest import (
+    CLASSES,
+    assert_one_error,
+    leftovers,
+    make_flat_download,
+    make_photo,
+    tiny_recipe,
+)
 
 from pyimagesearch import config, datasets, images
-from pyimagesearch.recipe import folder_name
+from pyimagesearch.recipe import Split, folder_name
 
 SPLITS = (config.TRAIN, config.VAL, config.TEST)
 TRAINING = Path("Tiny") / config.TRAIN
@@ -336,10 +344,69 @@ def test_what_archivers_and_systems_leave_behind_is_passed_over(tiny, build, mak
         (folder / ".ipynb_checkpoints").mkdir()
     out, said = build()
     assert "[WARN]" not in said
+    assert "passed over" not in said
     assert out.splitlines()[-1].split() == ["all", "9", "6", "6"]
 
 
+def test_files_that_are_no_photos_by_their_names_are_counted(tiny, flat, build):
+    for name in ("0_7.HEIC", "0_8.heic", "notes.txt", "no ending"):
+        (TRAINING / name).write_bytes(b"")
+    _, said = build()
+    assert "4 files in Tiny are passed over (2 .heic, 1 .txt, 1 without an ending)" in said
+    assert ".jpeg, .jpg, .png" in said
+
+
+def test_files_that_are_passed_over_are_told_where_nothing_else_is_left(tiny, flat, script):
+    for path in TRAINING.iterdir():
+        path.rename(path.with_suffix(".heic"))
+    status, _, said = script("build_dataset")
+    assert status == 2
+    assert "9 files in Tiny are passed over (9 .heic)" in said
+    assert_one_error(said, "no photos for training")
+
+
+@pytest.mark.parametrize("shares", [(0.6, 0.2, 0.2), (0.7, 0.15, 0.15), (0.8, 0.1, 0.1)])
+def test_shares_that_make_a_whole_use_every_photo_of_any_class(shares):
+    recipe = tiny_recipe(split=Split(*shares))
+    for photos in range(3, 400):
+        sizes = datasets.part_sizes(recipe, "zebra", photos)
+        assert sum(sizes) == photos
+        for size, share in zip(sizes, shares, strict=True):
+            assert abs(size - share * photos) < 2
+
+
 # Names
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_recipe", ["NFC", "NFD"])
+def test_a_class_is_found_however_its_accent_is_written(tiny, script, written, in_recipe):
+    """Macs keep it behind its letter (NFD), keyboards write both as one (NFC)."""
+    name, other = "crème brûlée", "apple pie"
+    tiny(source="mine", classes=(unicodedata.normalize(in_recipe, name), other), layout="unsplit")
+    for label, each in enumerate((unicodedata.normalize(written, name), other)):
+        for number in range(10):
+            make_photo(Path("mine", each, f"{number}.jpg"), label, number)
+    status, counts, said = script("build_dataset")
+    assert status == 0, said
+    assert "not used" not in said
+    assert counts.splitlines()[-1].split() == ["all", "12", "4", "4"]
+    # A dataset that was carried over from a Mac, or to one.
+    for split in SPLITS:
+        folder = Path("dataset/tiny", split)
+        folder.joinpath(name).rename(folder / unicodedata.normalize("NFD", name))
+        photos = images.list_photos("dataset", config.RECIPES["tiny"], split)
+        assert len(set(photos.labels)) == 2
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its disks take them for one name")
+def test_two_folders_of_one_name_are_refused(tiny, refused):
+    tiny(source="mine", classes=("crème", "other"), layout="unsplit")
+    for form in ("NFC", "NFD"):
+        for name in ("crème", "other"):
+            make_photo(Path("mine", unicodedata.normalize(form, name), "0.jpg"), 0, 0)
+    refused("two folders in mine", "Put their photos into one")
+
 
 STRANGE_NAMES = (
     "a photo with spaces.jpg",

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -159,6 +160,21 @@ def test_a_second_run_on_the_same_folder_says_so_and_stops(other_run):
     kill()
     with files.held("output/tiny"):
         pass
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_folder_on_nfs_is_held_again_and_again(tmp_path, monkeypatch, shared):
+    """NFS gives a lock for one alone only to who may write; a reader may not be allowed to."""
+
+    def flock(file, kind):
+        if kind & files.fcntl.LOCK_EX and not file.writable():
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        assert not (kind & files.fcntl.LOCK_SH and file.writable())
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    for each in (False, shared, False):
+        with files.held(tmp_path, each):
+            pass
 
 
 def test_runs_that_only_read_do_not_mind_each_other(other_run):

@@ -563,3 +563,11 @@ def test_taking_some_photos_keeps_paths_and_labels_together(dataset):
     some = photos.take([20, 0, 8])
     assert some.paths == (photos.paths[20], photos.paths[0], photos.paths[8])
     assert list(some.labels) == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((2000, 1000), (448, 224)), ((3, 4000), (1, 448)), ((40, 30), (40, 30))]
+)
+def test_a_photo_on_a_sheet_of_many_takes_no_more_memory_than_it_shows(tmp_path, size, shown):
+    make_photo(tmp_path / "photo.png", 0, 0, size)
+    assert images.read_for_sheet(tmp_path / "photo.png").shape == (shown[1], shown[0], 3)

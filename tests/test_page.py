@@ -31,6 +31,12 @@ def test_page_has_the_accuracy_every_class_every_picture_and_every_setting(repor
         assert (word in text) == (report_page.parent.name == "fine_tune")
 
 
+def test_page_of_logistic_regression_shows_no_augmentation(tmp_path):
+    shown = {path.name for _, paths in page.sections(tmp_path, []) for path in paths}
+    assert "first_look.png" in shown
+    assert "augmentation.png" not in shown
+
+
 def test_page_loads_nothing_and_runs_nothing(report_page):
     text = report_page.read_text(encoding="utf-8")
     without_pictures = re.sub(r"data:image/png;base64,[\w+/=]+", "", text)
@@ -58,6 +64,7 @@ def test_page_fits_a_phone_and_a_desk_and_every_picture_shows(report_page, chrom
     tab.goto(report_page.absolute().as_uri())
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     sizes = tab.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
-    assert sizes
     assert all(sizes)
+    # Wider than a phone: so it was made to fit.
+    assert max(sizes) > 390
     assert [url for url in asked if not url.startswith(("data:", "file:"))] == []

@@ -53,6 +53,9 @@ def test_learning_is_drawn_smoothed_as_well_only_where_asked(tmp_path):
     pictures.draw_learning(tmp_path, "both", ROWS, "title", 0.8)
     drawn = sorted(path.name for path in tmp_path.glob("*.png"))
     assert drawn == ["both.png", "both_smoothed.png", "plain.png"]
+    # A smoothed picture of a training before would tell of other curves.
+    pictures.draw_learning(tmp_path, "both", ROWS, "title", 0)
+    assert not (tmp_path / "both_smoothed.png").exists()
 
 
 def test_every_class_has_a_row_of_its_own_photos(tmp_path, figures):

@@ -1,13 +1,14 @@
 """The four scripts one after the other, as a user runs them."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
 from conftest import CLASSES, assert_one_error, leftovers, make_flat_download, read
 
 from pyimagesearch import artifacts, config, console, features, images
-from pyimagesearch.recipe import Phase
+from pyimagesearch.recipe import METHODS, Phase
 
 BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
 
@@ -173,16 +174,23 @@ def test_a_training_stopped_before_it_is_saved_is_only_saved(trained, script, mo
     assert metrics["classes"] == expected["classes"]
 
 
-def test_same_seed_gives_the_same_metrics_twice(built, script):
-    train(script, "fine_tune")
-    path = config.OUTPUT_DIR / "tiny" / "fine_tune" / "history.csv"
+def test_same_seed_gives_the_same_views_weights_and_metrics_twice(built, script):
+    def train_anew():
+        shutil.rmtree(config.OUTPUT_DIR, ignore_errors=True)
+        train(script, "fine_tune")
+        folder = config.OUTPUT_DIR / "tiny" / "fine_tune"
+        history = (folder / "history.csv").read_text().splitlines()
+        network = artifacts.load_network(folder / artifacts.NETWORK)
+        return {
+            "history": [line.rsplit(",", 1)[0] for line in history],  # without seconds
+            "phases": read(folder / artifacts.METRICS)["phases"],
+            "weights": [weight.tobytes() for weight in network.get_weights()],
+            "views": {p.name: p.read_bytes() for p in folder.with_name("cache").glob("*.npy")},
+        }
 
-    def without_seconds():
-        return [line.rsplit(",", 1)[0] for line in path.read_text().splitlines()]
-
-    first = without_seconds()
-    assert script("train", "--method", "fine_tune", "--force")[0] == 0
-    assert without_seconds() == first
+    first = train_anew()
+    assert first["views"]
+    assert train_anew() == first
 
 
 @BOTH
@@ -299,10 +307,41 @@ def test_scripts_before_building_name_the_command(tiny, script):
         assert_one_error(said, "is missing", "python build_dataset.py --recipe tiny")
 
 
-def test_fresh_augmentation_trains_the_same_files(tiny, script):
+def test_fresh_augmentation_makes_the_same_files_and_stores_no_views(tiny, trained, script):
+    folder = trained()
+    expected = {path.name for path in folder.iterdir()}
+    shutil.rmtree(config.OUTPUT_DIR)
     tiny(views=None)
+    train(script, "fine_tune")
+    differing = expected ^ {path.name for path in folder.iterdir()}
+    # A sheet is drawn where there is something to show on it.
+    assert all(name.endswith(("mistakes.png", "uncertain.png")) for name in differing)
+    assert not folder.with_name("cache").exists()
+
+
+def test_splits_may_have_other_names(tiny, script, monkeypatch):
+    for name, split in (("TRAIN", "train"), ("VAL", "val"), ("TEST", "test")):
+        monkeypatch.setattr(config, name, split)
     make_flat_download("Tiny")
     assert script("build_dataset")[0] == 0
+    for method in METHODS:
+        train(script, method)
+        text = (config.OUTPUT_DIR / "tiny" / method / "report.html").read_text(encoding="utf-8")
+        assert "of 15 evaluation photos" in text
+
+
+def test_a_page_that_is_missing_is_written_without_training_again(trained, script):
+    page = trained() / "report.html"
+    page.unlink()
+    status, _, said = script("train")
+    assert status == 0
+    assert "is trained already" in said
+    assert page.is_file()
+
+
+def test_no_augmentation_is_shown_where_none_is_left(trained, tiny, script):
+    drawn = trained().with_name("augmentation.png")
+    assert drawn.is_file()
+    tiny(phases=(Phase("head", augment=False),))
     train(script, "fine_tune")
-    assert not (config.OUTPUT_DIR / "tiny" / "cache").exists()
-    assert read(config.OUTPUT_DIR / "tiny" / "fine_tune" / "metrics.json")["accuracy"] >= 0
+    assert not drawn.exists()

@@ -51,6 +51,16 @@ def test_validation_accuracy_is_that_of_the_classifier_on_every_photo(built, tmp
     assert rows[-1]["val_loss"] == pytest.approx(-np.log(true).mean(), rel=0.02)
 
 
+def test_no_views_teach_what_no_augmentation_teaches(built, tmp_path):
+    losses = []
+    for count, augment in ((0, True), (2, False)):
+        keras.utils.set_random_seed(1)
+        phase = Phase("warmup", epochs=3, augment=augment)
+        _, _, rows = fit(tiny_recipe(views=count, phases=(phase,)), tmp_path)
+        losses.append([row["loss"] for row in rows])
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize("views", [None, 2])
 def test_more_steps_than_batches_repeat_the_photos(built, tmp_path, views):
     recipe = tiny_recipe(views=views, phases=(Phase("warmup", epochs=2, steps_per_epoch=8),))

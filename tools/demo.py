@@ -37,9 +37,15 @@ def main(argv=None):
 
 def first_photo(recipe):
     """Return the first evaluation photo, the way a user would type its path."""
+    from pyimagesearch import images
+
     evaluation = ROOT / config.DATASET_DIR / recipe / config.TEST
-    photos = sorted(each for each in evaluation.rglob("*") if each.is_file())
-    return photos[0].relative_to(ROOT)
+    return shown(next(filter(images.is_photo, sorted(evaluation.rglob("*")))))
+
+
+def shown(path):
+    """Return a path as a user in the project's folder would type it."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def python(script, *arguments, keep_output=False):
@@ -56,17 +62,14 @@ def python(script, *arguments, keep_output=False):
 
 def table(recipe):
     """Return what both methods scored, how long each took, and where it is to be seen."""
-    folder = config.OUTPUT_DIR / recipe
+    folder = ROOT / config.OUTPUT_DIR / recipe
     lines = ["", f"{'method':<22}{'accuracy':>9}{'seconds':>9}"]
     for method in METHODS:
-        metrics = json.loads((ROOT / folder / method / "metrics.json").read_text())
+        metrics = json.loads((folder / method / "metrics.json").read_text())
         seconds = metrics["seconds"] + metrics.get("feature_seconds", 0)
         lines.append(f"{method:<22}{metrics['accuracy']:>9.3f}{seconds:>9.0f}")
-    pages = sorted(each.relative_to(ROOT) for each in (ROOT / folder).rglob("report.html"))
-    pictures = sorted(each.relative_to(ROOT) for each in (ROOT / folder).glob("predictions/*.png"))
-    return "\n".join(
-        [*lines, "", "open in a browser:", *(f"  {each}" for each in (*pages, *pictures))]
-    )
+    made = *sorted(folder.rglob("report.html")), *sorted(folder.glob("predictions/*.png"))
+    return "\n".join([*lines, "", "open in a browser:", *(f"  {shown(each)}" for each in made)])
 
 
 if __name__ == "__main__":
