@@ -2,7 +2,7 @@ import importlib
 
 import numpy as np
 import pytest
-from conftest import ROOT, write_csv
+from conftest import ROOT, make_photo, write_csv
 
 
 @pytest.fixture
@@ -55,6 +55,44 @@ def test_the_race_of_csvs_needs_none_before_it(race, tmp_path, monkeypatch):
         assert (tmp_path / side / "training.csv").read_bytes().count(b"\n") == race.ROWS
 
 
+@pytest.mark.parametrize("figure", ["sample", "large", "run_both"])
+def test_a_training_that_is_raced_finds_nothing_stored(race, tmp_path, monkeypatch, figure):
+    out = tmp_path / "trained_photos"
+    left = out / "photos" / "cache" / "a_view.npy"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    steps = {"step": 30.0, "validation_step": 30.0}
+    race.files.write_json(tmp_path / "plain_steps.json", [{"warmup": steps, "unfrozen": steps}])
+    phases = {"warmup": {"accuracy": 0.5}, "unfrozen": {"accuracy": 0.5}}
+    for split in race.SPLITS:
+        make_photo(tmp_path / "photos" / split / "a" / "1.jpg", 0, 0)
+
+    def run(script, *arguments):
+        assert not left.exists()
+        done = {"phases": {"warmup": 0.5, "unfrozen": 0.5}}
+        race.files.write_json(out / "photos" / "fine_tune" / "metrics.json", done)
+        race.files.write_json(out / "ours_fine_tune.json", {})
+        race.files.write_json(tmp_path / "plain" / "plain_fine_tune.json", phases)
+        return 60 if "plain" in script else 6, 1e9
+
+    monkeypatch.setattr(race, "run", run)
+    photos = tmp_path / "photos"
+    first, *_ = race.FIGURES[figure](race.Race(photos, tmp_path, 1, photos))
+    # From its steps: 70 epochs of one batch to train and one to validate, and two evaluations.
+    plain = 1 if figure == "run_both" else (70 * 2 + 2) * 30 / 60
+    assert (first["plain"], first["ours"]) == (plain, 0.1)
+
+
+def test_what_is_raced_gets_no_setting_from_this_project(race, tmp_path, monkeypatch):
+    (tmp_path / "output" / "race").mkdir(parents=True)
+    monkeypatch.setattr(race, "ROOT", tmp_path)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    code = "import os; assert 'TF_ENABLE_ONEDNN_OPTS' not in os.environ; print('asked')"
+    (tmp_path / "script.py").write_text(code)
+    race.run("script.py", "x", "y")
+    assert (tmp_path / "output/race/log.txt").read_text() == "asked\n"
+
+
 def test_table_shows_every_figure(race):
     rows = [race.compared("both sides", [10.0, 30.0], [1.0, 1.0]), race.alone("ours", [0.25])]
     text = race.table({row.pop("figure"): row for row in rows})
@@ -64,9 +102,10 @@ def test_table_shows_every_figure(race):
 
 
 @pytest.mark.parametrize("name", ["results.json", "results_avx2.json"])
-def test_results_in_the_repository_are_of_figures_that_are_raced(race, name):
+def test_results_in_the_repository_are_whole_and_say_where_they_are_from(race, name):
     results = race.files.read_json(race.RESULTS.with_name(name))
     assert results["machine"]["versions"]["keras"]
+    assert "avx2" in results["machine"]["instructions"]
     for name, row in results["figures"].items():
         assert row["ours"] > 0, name
         if "ratio" in row:
