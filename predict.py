@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 
 from pyimagesearch import console
@@ -192,7 +191,7 @@ class Copies:
 
     def __init__(self, folder, classifier, arguments):
         self.folder, self.most = folder, arguments.copies
-        self.names = Counter()  # photos of one name may come from several folders
+        self.given = set()  # names of copies; some disks do not tell a from A
         self.show = arguments.show and has_display()
         self.heat = None
         if arguments.explain:
@@ -204,7 +203,7 @@ class Copies:
         """Write the copy of one photo, while there are copies left to write."""
         from pyimagesearch import annotation
 
-        if self.names.total() >= self.most:
+        if len(self.given) >= self.most:
             return
         text = "{}: {:.2%}".format(*best)
         if self.heat:
@@ -224,13 +223,16 @@ class Copies:
         # What an address has behind the name of its file does not belong to it.
         stem = Path(name.split("?")[0] if "://" in name else name).stem
         stem = os.fsencode(stem)[:150].decode("utf-8", "ignore") or "photo"
-        self.names[stem] += 1
-        number = f" ({self.names[stem]})" if self.names[stem] > 1 else ""
-        return f"{stem}{number}{'_explained' if self.heat else ''}.png"
+        for number in itertools.count(1):
+            place = f" ({number})" if number > 1 else ""
+            copy = f"{stem}{place}{'_explained' if self.heat else ''}.png"
+            if copy.casefold() not in self.given:
+                self.given.add(copy.casefold())
+                return copy
 
     def tell(self, answered):
         """Say how many copies there are, and where."""
-        count = self.names.total()
+        count = len(self.given)
         if count:
             copies = "1 annotated copy" if count == 1 else f"{count:,} annotated copies"
             rest = "" if count == answered else f" of {answered:,} photos; --copies N writes more"

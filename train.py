@@ -89,6 +89,8 @@ def train(recipe, method, splits, folder, made_from, tensorboard):
     pictures.draw_classes(look, splits[config.TRAIN])
     console.info(f"look before it learns: {look}")
     if method == "logistic_regression":
+        if tensorboard:
+            console.warn("--tensorboard logs nothing: logistic regression has no epochs")
         train_regression(recipe, splits, folder, made_from)
     else:
         fine_tune(recipe, splits, folder, made_from, tensorboard)
@@ -154,14 +156,17 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
     of = {**made_from, "precision": precision, "versions": artifacts.versions()}
     done = checkpoint.Checkpoint(folder, of, classifier, recipe.phases)
     done.resume()
-    logs = folder / "tensorboard" if tensorboard else None
+    logs = folder / "tensorboard"
+    if not done.phase and not done.epoch:
+        files.remove(logs)  # of another training
+    logs = logs if tensorboard else None
     learned_from = splits[config.TRAIN], splits[config.VAL]
     exact = None
     for number, phase in enumerate(recipe.phases[done.phase :], done.phase):
         # The head starts from random numbers. Its first gradients are large and would wreck
         # the ImageNet filters, so the first phase leaves the backbone alone.
         stage = views.Stage(recipe, number, config.SEED, folder.parent / "cache")
-        training.fit(classifier, stage, learned_from, done, folder / "history.csv", logs)
+        training.fit(classifier, stage, learned_from, done, folder / artifacts.HISTORY, logs)
         # What is judged is what will be saved and asked: computing in float32.
         exact = networks.in_float32(classifier)
         numbers, text = evaluate(exact, stage, done.rows, splits[config.TEST], folder)

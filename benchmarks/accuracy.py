@@ -38,7 +38,8 @@ def main():
 
 def train(dataset, way, seed, epochs):
     """Train once; return {"<phase>, <split>": accuracy}."""
-    out = ROOT / config.OUTPUT_DIR / "accuracy" / f"{way}_{seed}"
+    schedule = "_".join(map(str, epochs))
+    out = ROOT / config.OUTPUT_DIR / "accuracy" / f"{way}_{schedule}_{seed}"
     folder = out / dataset.name / "fine_tune"
     if not (folder / "metrics.json").is_file():
         out.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from pyimagesearch.recipe import METHODS
 
 NETWORK, REGRESSION, BACKBONE = "model.keras", "model.skops", "backbone.keras"
 CLASSES, METRICS, REPORT = "classes.json", "metrics.json", "report.txt"
+HISTORY = "history.csv"
 EXPORTED = "exports"  # a folder in a classifier's
 # Whose versions a classifier depends on.
 PACKAGES = ("tensorflow", "keras", "scikit-learn", "numpy", "opencv-python", "pillow")
@@ -104,7 +105,12 @@ def changes(folder, wanted):
     if metrics is None:
         return None
     made = metrics.get("made_from", {})
-    return [name for name, value in wanted.items() if made.get(name) != value]
+    changed = [name for name, value in wanted.items() if made.get(name) != value]
+    # It is written before metrics.json. Later, an interrupted training has replaced it, and curves.
+    history, finished = Path(folder) / HISTORY, Path(folder) / METRICS
+    if history.is_file() and files.file_stamp(history)[1] > files.file_stamp(finished)[1]:
+        changed.append(HISTORY)
+    return changed
 
 
 def open_folder(folder):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pyimagesearch import convolutions, files, machine
 from pyimagesearch.console import UserError
+from pyimagesearch.recipe import BACKBONES
 
 WEIGHTS_DIR = Path(__file__).resolve().parent.parent / "weights"
 
@@ -299,7 +300,9 @@ def build_untouched(backbone):
         # The name of a class is what a row that is sure of it is decoded to.
         certain = np.eye(network.output_shape[-1], dtype=np.float32)
         names = [answer[0][1] for answer in module.decode_predictions(certain, top=1)]
-    photos = keras.Input(network.input_shape[1:], dtype="uint8", name="photos")
+    # Some take photos of any size, and were trained on one.
+    size = network.input_shape[1] or BACKBONES[backbone]["image_size"]
+    photos = keras.Input((size, size, 3), dtype="uint8", name="photos")
     pixels = module.preprocess_input(keras.ops.cast(photos, "float32"))
     return keras.Model(photos, network(pixels)), names
 

@@ -28,8 +28,8 @@ def photos_of(names):
     """Yield the name of each photo that `names` stand for, in their order.
 
     A folder stands for every photo in it and in the folders below, by name; a pattern that the
-    shell did not expand (`*`, `?`, `[`) for the files that fit. What cannot be found is yielded as
-    it is: reading it says what is wrong.
+    shell did not expand (`*`, `?`, `[`) for the files and folders that fit. What cannot be found
+    is yielded as it is: reading it says what is wrong.
     """
     for name in names:
         if is_address(name):
@@ -40,7 +40,10 @@ def photos_of(names):
             if not found:
                 yield name
         elif not os.path.lexists(name) and glob.has_magic(name):
-            yield from sorted(glob.glob(name, recursive=True)) or [name]
+            fitting = sorted(glob.glob(name, recursive=True))
+            if "**" in name:  # fits what is in the folders, too
+                fitting = [each for each in fitting if not os.path.isdir(each)]
+            yield from photos_of(fitting) if fitting else [name]
         else:
             yield name
 
@@ -76,7 +79,7 @@ def read(name, at_least=None):
 
 def is_there(name):
     """Tell whether there may be something to read under a name."""
-    return is_address(name) or os.path.isfile(name)
+    return is_address(name) or (os.path.exists(name) and not os.path.isdir(name))
 
 
 def is_address(name):

@@ -1,3 +1,4 @@
+import functools
 import sys
 from dataclasses import replace
 
@@ -24,6 +25,12 @@ def classifier():
     return networks.build(tiny_recipe(), None)
 
 
+@functools.cache
+def network_of(name):
+    """Return the network of a row, built once for the tests that teach it nothing."""
+    return networks.build(config.RECIPES[name], None)
+
+
 def body_weights(model):
     return {
         layer.name: [weight.numpy() for weight in layer.weights]
@@ -33,7 +40,7 @@ def body_weights(model):
 
 
 def test_food11s_network_has_the_tutorials_shapes():
-    classifier = networks.build(config.RECIPES["food11"], None)
+    classifier = network_of("food11")
     body = [layer for layer in classifier.layers if layer.name.startswith("block")]
     assert sum(layer.count_params() for layer in body) == 14_714_688
     assert classifier.get_layer("features").output.shape == (None, 25_088)
@@ -63,8 +70,7 @@ def test_rescale_divides_by_255():
 
 @pytest.mark.parametrize("name", config.RECIPES)
 def test_every_row_builds_its_network_and_can_be_cut_where_it_says(name):
-    recipe = config.RECIPES[name]
-    classifier = networks.build(recipe, None)
+    recipe, classifier = config.RECIPES[name], network_of(name)
     photos = pixels(2, recipe.image_size)
     whole = networks.forward(classifier)(photos)
     asked = artifacts.from_network(classifier, recipe.classes).probabilities(photos)
@@ -228,7 +234,7 @@ def test_head_has_the_units_and_dropout_of_its_row():
 def test_phases_of_every_row_open_what_they_say():
     opened = {}
     for name, recipe in config.RECIPES.items():
-        classifier = networks.build(recipe, None)
+        classifier = network_of(name)
         for phase in recipe.phases:
             networks.open_for(classifier, phase)
             learning = networks.trainable_layers(classifier)
@@ -266,22 +272,21 @@ def test_batch_normalization_stays_frozen_while_the_blocks_around_it_learn():
 
 
 def test_cats_vs_dogs_way_two_has_30_weight_tensors_of_which_4_learn():
-    recipe = config.RECIPES["cats_vs_dogs"]
-    classifier = networks.build(recipe, None)
+    classifier = network_of("cats_vs_dogs")
     assert len(classifier.weights) == 30
-    networks.open_for(classifier, recipe.phases[0])
+    networks.open_for(classifier, config.RECIPES["cats_vs_dogs"].phases[0])
     assert len(classifier.trainable_weights) == 4
     assert classifier.get_layer("features").output.shape == (None, 8_192)
 
 
 def test_the_two_ways_of_cats_vs_dogs_differ_by_dropout():
-    ways = [networks.build(config.RECIPES[f"cats_vs_dogs{end}"], None) for end in ("_features", "")]
+    ways = [network_of(f"cats_vs_dogs{end}") for end in ("_features", "")]
     names = [[layer.name for layer in way.layers if "head" in layer.name] for way in ways]
     assert names == [["head_dense", "head_dropout"], ["head_dense"]]
 
 
 def test_simpsons_head_stands_on_2048_averages():
-    classifier = networks.build(config.RECIPES["simpsons"], None)
+    classifier = network_of("simpsons")
     assert classifier.get_layer("features").output.shape == (None, 2_048)
     assert classifier.get_layer("probabilities").count_params() == 2_049
 
@@ -372,3 +377,20 @@ def test_a_copy_in_float32_has_the_same_weights_and_answers_in_float32(backbone)
     # A copy: teaching it leaves the first as it was.
     copy.layers[-1].set_weights([np.zeros_like(each) for each in copy.layers[-1].get_weights()])
     assert np.any(half.layers[-1].get_weights()[0] != 0)
+
+
+def test_an_untouched_network_for_photos_of_any_size_gets_those_it_was_trained_on(monkeypatch):
+    application = keras.applications.MobileNetV3Small
+    inputs = keras.Input((None, None, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(inputs)
+    network = keras.Model(inputs, keras.layers.Dense(1000, activation="softmax")(mean))
+
+    def untrained(weights):
+        return network
+
+    untrained.__module__ = application.__module__
+    monkeypatch.setattr(keras.applications, "MobileNetV3Small", untrained)
+    module = sys.modules[application.__module__]
+    monkeypatch.setattr(module, "decode_predictions", lambda rows, top: [[("n", "a", 1)]] * 1000)
+    classifier = artifacts.from_network(*networks.build_untouched("MobileNetV3Small"))
+    assert classifier.image_size == 224

@@ -135,3 +135,17 @@ def test_wrong_arguments_are_one_line(tiny, script, arguments, words):
     status, _, said = script("predict", "--image", "x.jpg", *arguments)
     assert status == 2
     assert_one_error(said, *words)
+
+
+def test_every_photo_has_a_copy_of_its_own_whatever_the_names(photos, script):
+    named = [Path("a/photo.jpg"), Path("a/photo (2).jpg"), Path("b/photo.jpg"), Path("b/PHOTO.png")]
+    for path in named:
+        make_photo(path, 0, 0)
+    folder = config.OUTPUT_DIR / "tiny" / "predictions"
+    before = len(list(folder.glob("*.png")))
+    status, _, said = script("predict", "--image", *named)
+    assert status == 0
+    assert "4 annotated copies" in said
+    made = sorted(path.name for path in folder.glob("[pP]*.png"))
+    assert made == ["PHOTO (4).png", "photo (2).png", "photo (3).png", "photo.png"]
+    assert len(list(folder.glob("*.png"))) == before + 4

@@ -1,6 +1,7 @@
 """The four scripts one after the other, as a user runs them."""
 
 import csv
+import os
 import shutil
 
 import numpy as np
@@ -345,3 +346,22 @@ def test_no_augmentation_is_shown_where_none_is_left(trained, tiny, script):
     tiny(phases=(Phase("head", augment=False),))
     train(script, "fine_tune")
     assert not drawn.exists()
+
+
+def test_a_training_that_was_interrupted_leaves_no_curves_to_another(trained, script):
+    """Its history.csv, and so its pictures, are later than the metrics.json of the one before."""
+    os.utime(trained() / artifacts.HISTORY)
+    status, _, said = script("train")
+    assert status == 0
+    assert "training again: history.csv changed" in said
+    status, _, said = script("train")
+    assert "is trained already" in said
+
+
+def test_logs_for_tensorboard_are_of_one_training(trained, script):
+    folder = trained()
+    old = folder / "tensorboard" / "warmup" / "old"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    assert script("train", "--method", "fine_tune", "--force")[0] == 0
+    assert not old.exists()

@@ -34,6 +34,20 @@ def test_a_pattern_stands_for_the_files_that_fit_unless_a_file_has_that_name():
     assert list(sources.photos_of(["in/*.gif"])) == ["in/*.gif"]
 
 
+@pytest.mark.parametrize("pattern", ["in/*", "in/**"])
+def test_a_pattern_that_folders_fit_stands_for_the_photos_in_them(pattern):
+    made("in/a.jpg", "in/x/b.jpg", "in/x/y/c.jpg")
+    assert list(sources.photos_of([pattern])) == ["in/a.jpg", "in/x/b.jpg", "in/x/y/c.jpg"]
+
+
+def test_a_pipe_is_there_to_be_read():
+    os.mkfifo("pipe")
+    assert sources.is_there("pipe")
+    os.mkdir("a folder")
+    assert not sources.is_there("a folder")
+    assert not sources.is_there("nothing")
+
+
 def test_order_is_the_users():
     made("b.jpg", "a.jpg")
     names = ["b.jpg", "http://example.org/x.jpg", "a.jpg", "nowhere.jpg"]
