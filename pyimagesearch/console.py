@@ -158,9 +158,6 @@ def load_tensorflow():
 
     Part of that page comes before any setting is read, so it has to be caught at the source.
     """
-    # By itself TensorFlow takes oneDNN's convolutions only where there is AVX-512. With AVX2 alone
-    # a step of VGG16's block5 took 2.6 s without them and 1.7 with, on a 2-core AMD EPYC.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with silenced():
         import tensorflow as tf
 

@@ -127,7 +127,7 @@ def test_an_unknown_argument_is_one_error_that_names_help(script, name):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_help_names_every_argument_and_ends_with_status_0(script, name):
+def test_help_is_shown_and_ends_with_status_0(script, name):
     status, out, said = script(name, "--help")
     assert (status, said) == (0, "")
     assert "--recipe NAME" in out
@@ -150,6 +150,21 @@ def test_help_and_wrong_arguments_do_not_wait_for_tensorflow(name, argument):
     imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
     assert "pyimagesearch.console" in imported
     assert not imported & {"tensorflow", "keras", "numpy"}
+
+
+@pytest.mark.parametrize("own", [None, "0"])
+def test_onednn_is_asked_for_before_anything_here_can_import_tensorflow(monkeypatch, own):
+    """TensorFlow reads it once; what a user has set stays."""
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if own is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", own)
+    code = (
+        "import os, sys, pyimagesearch\n"
+        "print(os.environ['TF_ENABLE_ONEDNN_OPTS'], 'tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.stdout.split() == [own or "1", "False"], result.stderr
 
 
 def test_no_bar_is_drawn_into_a_log_file(capsys):

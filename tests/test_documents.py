@@ -1,78 +1,18 @@
-"""The commands of README.md and docs/, run in their order; what they show, say and link to."""
+"""The commands of README.md, run in their order; what its pages say and link to."""
 
-import glob
 import importlib
 import json
 import re
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
-import keras
-import made_downloads
 import pytest
 from conftest import ROOT, make_photo
+from pages import README, blocks, commands, run_all
 
-from pyimagesearch import config, networks, recipe
-from pyimagesearch.recipe import Split
+from pyimagesearch import config, recipe
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-# Cannot be tried inside a test; `make setup` does the same, and `make test` stands on it.
-SETTING_UP = ("python3 -m venv", "source ", "pip install -r requirements.txt")
-
-SMALL_CATS = Split(training=6, validation=3, evaluation=3, shuffle=False)
-SMALL_SIMPSONS = Split(training=None, validation=0, evaluation=5)
-# A page: the rows it uses, and what changes in them beside their size; the download.
-TUTORIALS = {
-    "food5k": ({"food5k": {}}, made_downloads.make_food5k),
-    "food11": ({"food11": {}}, made_downloads.make_food11),
-    "knifey_spoony": ({"knifey_spoony": {}}, made_downloads.make_knifey_spoony),
-    "cats_vs_dogs": (
-        {"cats_vs_dogs_features": {"split": SMALL_CATS}, "cats_vs_dogs": {"split": SMALL_CATS}},
-        made_downloads.make_cats_vs_dogs,
-    ),
-    "simpsons": ({"simpsons": {"split": SMALL_SIMPSONS}}, made_downloads.make_simpsons),
-}
-
-
-def blocks(language, text=README):
-    """Return the contents of a page's fenced blocks in a language."""
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def commands(text=README):
-    """Return a page's shell commands, without remarks."""
-    lines = "".join(blocks("bash", text)).splitlines()
-    lines = [line.split(" #")[0].strip() for line in lines]
-    return [line for line in lines if line and not line.startswith(SETTING_UP)]
-
-
-def run_all(script, text):
-    """Run a page's commands in their order; return (the scripts that ran, what they printed)."""
-    ran, printed = [], ""
-    for command in commands(text):
-        if command.startswith("make "):
-            continue
-        python, path, *arguments = shlex.split(command)
-        assert python == "python"
-        assert (ROOT / path).is_file()
-        arguments = [name for each in arguments for name in sorted(glob.glob(each)) or [each]]
-        ran.append(path.removesuffix(".py").replace("/", "."))
-        status, out, said = script(ran[-1], *arguments)
-        assert status == 0, f"{command}: {said}"
-        printed += out + said
-    return ran, printed
-
-
-@pytest.fixture
-def untouched(monkeypatch):
-    """Stand in for the network with its own top: its download is not to be had everywhere."""
-    photos = keras.Input((32, 32, 3), dtype="uint8")
-    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(photos))
-    network = keras.Model(photos, keras.layers.Dense(2, activation="softmax")(flat))
-    monkeypatch.setattr(networks, "build_untouched", lambda name: (network, ["macaw", "cat"]))
 
 
 @pytest.fixture
@@ -93,35 +33,21 @@ def small_rows(monkeypatch, thin, random_weights):
 
 
 def test_every_command_of_the_readme_runs_in_its_order(small_rows, script):
-    ran, _ = run_all(script, README)
-    assert {"tools.get_weights", "tools.get_sample", "build_dataset", "train"} <= set(ran)
+    ran = {command.split()[1] for command in run_all(script)}
+    assert {"tools/get_weights.py", "tools/get_sample.py", "build_dataset.py", "train.py"} <= ran
 
 
-@pytest.mark.parametrize("name", TUTORIALS)
-def test_every_command_of_a_tutorial_runs_and_prints_what_its_page_shows(
-    shortened, script, untouched, name
-):
-    rows, make = TUTORIALS[name]
-    for row, changes in rows.items():
-        shortened(row, **changes)
-    make()
-    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    _, printed = run_all(script, text)
-    shown = [line for block in blocks("text", text) for line in block.splitlines()]
-    assert shown
-    for line in shown:
-        # Numbers are of the real photos, and ... is left out.
-        form = re.sub(r"\d[\d,.]*\d|\d", "#", line)
-        form = re.escape(form).replace("\\#", r"\d[\d,.]*").replace("…", ".*")
-        assert re.search(f"^{form}$", printed, re.MULTILINE), line
-
-
-def test_there_is_a_page_for_every_tutorial():
-    pages = {page.stem for page in PAGES if page.parent.name == "docs"}
-    assert pages == set(TUTORIALS) | {"computing_once"}
-    assert {row for rows, _ in TUTORIALS.values() for row in rows} | {"sample", "digits"} == set(
-        config.RECIPES
-    )
+def test_fields_people_change_first_can_be_changed_one_by_one_in_the_readmes_row():
+    table = README.split("| field | what it does |")[1].split("\n\n")[0]
+    changes = [
+        each for each in re.findall(r"^\| `(.+?)`", table, re.MULTILINE) if "..." not in each
+    ]
+    assert len(changes) >= 5
+    for change in changes:
+        row = blocks("python")[0].rstrip().removesuffix("),") + f"    {change},\n),"
+        field, value = change.split("=", 1)
+        mine = recipe.checked(eval(f"{{{row}}}", vars(recipe)))["mine"]
+        assert getattr(mine, field) == eval(value)
 
 
 def test_make_targets_of_the_readme_are_in_the_makefile():
@@ -187,3 +113,15 @@ def test_asking_the_demo_for_help_does_not_start_it(monkeypatch, script, argumen
     monkeypatch.setattr(demo, "python", lambda *_, **__: pytest.fail("the demo started"))
     status, _, _ = script("tools.demo", argument)
     assert status == (0 if argument == "--help" else 2)
+
+
+def test_demo_finds_a_photo_and_shows_the_way_to_it_wherever_the_dataset_is(monkeypatch, tmp_path):
+    demo = importlib.import_module("tools.demo")
+    for root in (tmp_path, tmp_path / "elsewhere"):
+        monkeypatch.setattr(demo, "ROOT", root)
+        monkeypatch.setattr(config, "DATASET_DIR", tmp_path / "dataset")
+        photo = tmp_path / "dataset" / "sample" / "evaluation" / "Fruit" / "1.jpg"
+        make_photo(photo, 0, 0)
+        photo.with_name(".DS_Store").write_bytes(b"Bud1")
+        expected = photo.relative_to(tmp_path) if root == tmp_path else photo
+        assert demo.first_photo("sample") == expected

@@ -1,10 +1,13 @@
-"""Each tutorial's row on a small made download, laid out, named and balanced as the real one."""
+"""Each tutorial as its page has it, on a small download laid out and named as the real one."""
 
+import re
 from pathlib import Path
 
+import keras
 import numpy as np
+import pages
 import pytest
-from conftest import assert_one_error, make_photo, read
+from conftest import ROOT, assert_one_error, make_photo, read
 from made_downloads import (
     make_cats_vs_dogs,
     make_food5k,
@@ -13,23 +16,66 @@ from made_downloads import (
     make_simpsons,
 )
 
-from pyimagesearch import config
+from pyimagesearch import config, networks
 from pyimagesearch.recipe import Split
 
+SMALL_SPLIT = Split(training=6, validation=3, evaluation=3, shuffle=False)
+TWO_CHARACTERS = Split(training=None, validation=0, evaluation=5)
+# A page: the rows it uses, and what changes in them beside their size; the download.
+TUTORIALS = {
+    "food5k": ({"food5k": {}}, make_food5k),
+    "food11": ({"food11": {}}, make_food11),
+    "knifey_spoony": ({"knifey_spoony": {}}, make_knifey_spoony),
+    "cats_vs_dogs": (
+        {"cats_vs_dogs_features": {"split": SMALL_SPLIT}, "cats_vs_dogs": {"split": SMALL_SPLIT}},
+        make_cats_vs_dogs,
+    ),
+    "simpsons": ({"simpsons": {"split": TWO_CHARACTERS}}, make_simpsons),
+}
 
-def run_all(script, name, method="fine_tune"):
-    """Run the scripts of the README on a recipe; return what the training printed and said."""
-    status, counts, said = script("build_dataset", "--recipe", name)
-    assert status == 0, said
-    if method == "logistic_regression":
-        assert script("extract_features", "--recipe", name)[0] == 0
-    status, out, trained = script("train", "--recipe", name)
-    assert status == 0, trained
-    photo = next(Path("dataset", name, "evaluation").rglob("*.jpg"))
-    status, answer, _ = script("predict", "--recipe", name, "--image", photo)
-    assert status == 0
-    assert "%" in answer
-    return said + counts, out, trained
+
+@pytest.fixture
+def follow(shortened, script, monkeypatch):
+    """Return a function that does what a tutorial's page says, and finds what the page shows.
+
+    It gives {command: (stdout, stderr)}.
+    """
+    # The network with its own top: its download is not to be had everywhere.
+    photos = keras.Input((32, 32, 3), dtype="uint8")
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(photos))
+    network = keras.Model(photos, keras.layers.Dense(2, activation="softmax")(flat))
+    monkeypatch.setattr(networks, "build_untouched", lambda name: (network, ["macaw", "cat"]))
+
+    def follow(name):
+        rows, make = TUTORIALS[name]
+        for row, changes in rows.items():
+            shortened(row, **changes)
+        make()
+        text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        printed = pages.run_all(script, text)
+        assert_shown(text, "".join(out + said for out, said in printed.values()))
+        return printed
+
+    return follow
+
+
+def assert_shown(text, printed):
+    """Check that every line a page shows was printed, but for numbers and what it leaves out."""
+    shown = [line for block in pages.blocks("text", text) for line in block.splitlines()]
+    assert shown
+    for line in shown:
+        # Numbers are of the real photos, and ... is left out.
+        form = re.sub(r"\d[\d,.]*\d|\d", "#", line)
+        form = re.escape(form).replace("\\#", r"\d[\d,.]*").replace("…", ".*")
+        assert re.search(f"^{form}$", printed, re.MULTILINE), line
+
+
+def test_there_is_a_page_for_every_tutorial():
+    found = {page.stem for page in (ROOT / "docs").glob("*.md")}
+    assert found == set(TUTORIALS) | {"computing_once"}
+    assert {row for rows, _ in TUTORIALS.values() for row in rows} | {"sample", "digits"} == set(
+        config.RECIPES
+    )
 
 
 def pictures(name, method="fine_tune"):
@@ -40,10 +86,10 @@ def photos_in(*folder):
     return sorted(path.name for path in Path("dataset", *folder).rglob("*.jpg"))
 
 
-def test_food5k_label_0_is_non_food_whatever_the_alphabet_says(shortened, script):
-    shortened("food5k")
-    make_food5k()
-    said, out, _ = run_all(script, "food5k", "logistic_regression")
+def test_food5k_label_0_is_non_food_whatever_the_alphabet_says(follow):
+    printed = follow("food5k")
+    out, _ = printed["python train.py --recipe food5k"]
+    _, said = printed["python build_dataset.py --recipe food5k"]
     assert "training has 30 photos; the official download has 3,000" in said
     assert photos_in("food5k", "training", "non_food") == sorted(
         f"0_{number}.jpg" for number in range(0, 30, 2)
@@ -58,24 +104,21 @@ def test_food5k_label_0_is_non_food_whatever_the_alphabet_says(shortened, script
     assert drawn == {"confusion.png", "uncertain.png"} | mistakes
 
 
-def test_food11_goes_its_whole_road_with_a_slash_in_its_class_names(shortened, script):
-    row = shortened("food11")
-    make_food11()
-    _, out, trained = run_all(script, "food11")
+def test_food11_goes_its_whole_road_with_a_slash_in_its_class_names(follow):
+    out, trained = follow("food11")["python train.py --recipe food11"]
     assert photos_in("food11", "training", "Noodles-Pasta") == ["6_0.jpg"]
     assert "Noodles/Pasta" in out
     assert "warmup: 4 of 30 weight tensors learn" in trained
     assert "unfrozen: 10 of 30 weight tensors learn" in trained
     assert "block5_conv1, block5_conv2, block5_conv3, head_dense, probabilities" in trained
     assert {"warmup.png", "unfrozen.png"} <= pictures("food11")
-    assert read("output/food11/fine_tune/classes.json") == list(row.classes)
+    assert read("output/food11/fine_tune/classes.json") == list(config.RECIPES["food11"].classes)
 
 
-def test_knifey_spoony_weighs_classes_and_shows_where_it_fails(shortened, script):
-    shortened("knifey_spoony")
-    make_knifey_spoony()
-    said, out, trained = run_all(script, "knifey_spoony")
-    assert "exact copy" not in said
+def test_knifey_spoony_weighs_classes_and_shows_where_it_fails(follow):
+    printed = follow("knifey_spoony")
+    out, trained = printed["python train.py --recipe knifey_spoony"]
+    assert "exact copy" not in "".join(printed["python build_dataset.py --recipe knifey_spoony"])
     assert len(photos_in("knifey_spoony", "training")) == 42
     assert photos_in("knifey_spoony", "validation") == photos_in("knifey_spoony", "evaluation")
     assert len(photos_in("knifey_spoony", "evaluation")) == 11
@@ -89,25 +132,25 @@ def test_knifey_spoony_weighs_classes_and_shows_where_it_fails(shortened, script
         assert ours <= pictures("knifey_spoony")
 
 
-SMALL_SPLIT = Split(training=6, validation=3, evaluation=3, shuffle=False)
-
-
-@pytest.mark.parametrize(
-    ("name", "phases"),
-    [("cats_vs_dogs_features", ["head"]), ("cats_vs_dogs", ["frozen", "unfrozen"])],
-)
-def test_cats_vs_dogs_takes_the_first_photos_by_number(shortened, script, name, phases):
-    shortened(name, split=SMALL_SPLIT)
-    make_cats_vs_dogs()
-    _, out, trained = run_all(script, name)
-    # By number, not by name: cat.10 comes after cat.9.
-    assert photos_in(name, "training", "cat") == [f"cat.{number}.jpg" for number in range(6)]
-    assert photos_in(name, "validation", "dog") == [f"dog.{number}.jpg" for number in (6, 7, 8)]
-    assert photos_in(name, "evaluation", "cat") == ["cat.10.jpg", "cat.11.jpg", "cat.9.jpg"]
-    assert "(0) cat\n(1) dog" in out
-    assert "4 of 30 weight tensors learn" in trained
-    for phase in phases:
-        assert {f"{phase}.png", f"{phase}_smoothed.png"} <= pictures(name)
+def test_cats_vs_dogs_takes_the_first_photos_by_number(follow):
+    printed = follow("cats_vs_dogs")
+    for name, phases in (
+        ("cats_vs_dogs_features", ["head"]),
+        ("cats_vs_dogs", ["frozen", "unfrozen"]),
+    ):
+        out, trained = printed[f"python train.py --recipe {name}"]
+        # By number, not by name: cat.10 comes after cat.9.
+        assert photos_in(name, "training", "cat") == [f"cat.{number}.jpg" for number in range(6)]
+        assert photos_in(name, "validation", "dog") == [f"dog.{n}.jpg" for n in (6, 7, 8)]
+        assert photos_in(name, "evaluation", "cat") == ["cat.10.jpg", "cat.11.jpg", "cat.9.jpg"]
+        assert "(0) cat\n(1) dog" in out
+        assert "4 of 30 weight tensors learn" in trained
+        for phase in phases:
+            assert {f"{phase}.png", f"{phase}_smoothed.png"} <= pictures(name)
+    # Two steps of 20 show 40 photos; there are 12, and they are repeated.
+    assert [phase.steps_per_epoch for phase in config.RECIPES["cats_vs_dogs"].phases] == [2, 2]
+    assert "frozen: 12 photos train, 6 validate" in trained
+    assert "unfrozen 2/2" in trained
 
 
 def test_cats_vs_dogs_numbers_need_not_begin_at_0(shortened, script):
@@ -143,10 +186,10 @@ def test_cats_vs_dogs_says_when_a_photo_has_no_number(shortened, script):
     assert_one_error(said, "cat.x.jpg", "cat.0.jpg", "Rename it")
 
 
-def test_simpsons_uses_two_characters_and_lists_its_most_confident_mistakes(shortened, script):
-    shortened("simpsons", split=Split(training=None, validation=0, evaluation=5))
-    make_simpsons()
-    said, out, trained = run_all(script, "simpsons")
+def test_simpsons_uses_two_characters_and_lists_its_most_confident_mistakes(follow):
+    printed = follow("simpsons")
+    _, said = printed["python build_dataset.py --recipe simpsons"]
+    out, trained = printed["python train.py --recipe simpsons"]
     assert "1 other folders" in said
     assert "lisa_simpson" in said
     assert len(photos_in("simpsons", "training", "bart_simpson")) == 9
@@ -162,7 +205,7 @@ def test_simpsons_uses_two_characters_and_lists_its_most_confident_mistakes(shor
 
 
 def test_simpsons_says_when_a_character_is_missing(shortened, script):
-    shortened("simpsons", split=Split(training=None, validation=0, evaluation=5))
+    shortened("simpsons", split=TWO_CHARACTERS)
     make_simpsons(("bart_simpson", "lisa_simpson"))
     status, _, said = script("build_dataset", "--recipe", "simpsons")
     assert status == 2
@@ -213,21 +256,7 @@ def test_own_photos_are_split_the_same_way_again_from_the_same_seed(tiny, script
     assert split_of_a() == first
 
 
-def test_more_steps_than_photos_repeat_them(shortened, script):
-    # Two steps of 20 show 40 photos, and there are 12.
-    row = shortened("cats_vs_dogs", split=SMALL_SPLIT)
-    assert [phase.steps_per_epoch for phase in row.phases] == [2, 2]
-    make_cats_vs_dogs()
-    _, _, trained = run_all(script, "cats_vs_dogs")
-    assert "frozen: 12 photos train, 6 validate" in trained
-    assert "unfrozen 2/2" in trained
-
-
 def test_imagenet_flag_prints_five_lines_with_percentages(script, monkeypatch, tmp_path):
-    import keras
-
-    from pyimagesearch import networks
-
     def untouched(backbone):
         assert backbone == "ResNet50"
         photos = keras.Input((32, 32, 3), dtype="uint8")
@@ -247,8 +276,6 @@ def test_imagenet_flag_prints_five_lines_with_percentages(script, monkeypatch, t
 
 
 def test_imagenet_flag_offline_is_one_error(script, monkeypatch, tmp_path):
-    import keras
-
     def fail(weights):
         raise Exception("URL fetch failure on https://example.org: None -- no route")
 
