@@ -157,8 +157,9 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
     done = checkpoint.Checkpoint(folder, of, classifier, recipe.phases)
     done.resume()
     logs = folder / "tensorboard"
-    if not done.phase and not done.epoch:
-        files.remove(logs)  # of another training
+    if logs.is_dir() and not done.phase and not done.epoch:
+        for old in logs.iterdir():  # of another training; the folder may be another disk
+            files.remove(old)
     logs = logs if tensorboard else None
     learned_from = splits[config.TRAIN], splits[config.VAL]
     exact = None
