@@ -251,8 +251,7 @@ def part_sizes(recipe, class_name, photos):
     parts = (recipe.split.training, recipe.split.validation, recipe.split.evaluation)
     # A share of a class is one photo at the least, so that no split goes without the class.
     sizes = [max(1, round(part * photos)) if type(part) is float else part for part in parts]
-    whole = all(type(part) is float for part in parts) and math.isclose(sum(parts), 1)
-    if whole:
+    if all(type(part) is float for part in parts) and math.isclose(sum(parts), 1):
         # Each is rounded on its own. What that makes too many or too few, training evens out.
         sizes[0] = max(1, photos - sum(sizes[1:]))
     rest = photos - sum(size for size in sizes if size is not None)

@@ -54,6 +54,11 @@ def follow(shortened, script, monkeypatch):
         text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
         printed = pages.run_all(script, text)
         assert_shown(text, "".join(out + said for out, said in printed.values()))
+        for row in rows:
+            photo = next(Path("dataset", row, "evaluation").rglob("*.jpg"))
+            status, answer, _ = script("predict", "--recipe", row, "--image", photo)
+            assert status == 0
+            assert "%" in answer
         return printed
 
     return follow
