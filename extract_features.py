@@ -73,7 +73,7 @@ def extract_all(recipe, splits, folder, origin):
         **origin,
         "columns": extractor.output_shape[-1],
         "precision": precision,
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds, 3),
         "waiting_share": round(waiting.share, 4),
     }
     files.write_json(folder / features.MADE_FROM, made)

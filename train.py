@@ -125,7 +125,7 @@ def train_regression(recipe, splits, folder, made_from):
     console.show(text)
     metrics = {
         **numbers,
-        "seconds": round(clock.seconds, 1),
+        "seconds": round(clock.seconds, 3),
         "feature_seconds": made["seconds"],
         "precision": made["precision"],
     }
@@ -219,7 +219,7 @@ def save(classifier, recipe, done, folder):
     return {
         **evaluations[recipe.phases[-1].name]["numbers"],
         "phases": {name: each["numbers"]["accuracy"] for name, each in evaluations.items()},
-        "seconds": round(done.total_seconds, 1),
+        "seconds": round(done.total_seconds, 3),
     }
 
 
