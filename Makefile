@@ -7,18 +7,23 @@ BIN := .venv/bin
 
 setup: .venv/ready
 
-# The first Python on the PATH that TensorFlow supports: 3.11, 3.12 or 3.13.
-.venv/ready: requirements.txt requirements-dev.txt
-	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
-	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-	    2>/dev/null; then found=$$python; break; fi; \
-	done; \
-	if [ -z "$$found" ]; then \
-	  echo "[ERROR] no Python 3.11, 3.12 or 3.13 found. Install one, or name it: make setup PYTHON=/path/to/python3.13"; \
-	  exit 2; \
+SUPPORTED := 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+
+# Into the .venv that is there, or a new one of the first Python on the PATH that TensorFlow supports.
+.venv/ready: requirements.txt requirements-extras.txt requirements-dev.txt
+	@if [ -n "$(PYTHON)" ] || ! $(BIN)/python -c $(SUPPORTED) 2>/dev/null; then \
+	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	    if $$python -c $(SUPPORTED) 2>/dev/null; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "[ERROR] no Python 3.11, 3.12 or 3.13 found. Install one, or name it: make setup PYTHON=/path/to/python3.13"; \
+	    exit 2; \
+	  fi; \
+	  $$found -m venv --clear .venv || exit 2; \
 	fi; \
-	echo "[INFO] installing into .venv with $$($$found --version), about a minute"; \
-	$$found -m venv --clear .venv && $(BIN)/python -m pip install \
+	echo "[INFO] installing into .venv with $$($(BIN)/python --version), about a minute"; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
+	$(BIN)/python -m pip install \
 	  --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@
 

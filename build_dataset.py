@@ -38,7 +38,7 @@ def main(argv=None):
     else:
         console.info(f"{folder} is up to date: {kept:,} photos ({clock})")
     follows = "extract_features" if recipe.method == "logistic_regression" else "train"
-    console.info(f"next: python {follows}.py --recipe {recipe.name}")
+    console.info(f"next: {console.command(follows, recipe.name)}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ def main(argv=None):
                 extract_all(recipe, splits, output / "features", origin)
             else:
                 console.info(f"{output / 'features'} is up to date; --force extracts again")
-    console.info(f"next: python train.py --recipe {recipe.name} --method logistic_regression")
+    console.info(
+        f"next: {console.command('train', recipe.name, '--method', 'logistic_regression')}"
+    )
 
 
 def extract_all(recipe, splits, folder, origin):
@@ -53,18 +55,25 @@ def extract_all(recipe, splits, folder, origin):
     seconds, waiting = 0, console.Waiting()
     for name, photos in splits.items():
         path = folder / f"{name}.csv"
-        took = features.finished_seconds(path)
-        if took is None:
+        took, finished = features.noted(path)
+        if finished:
+            console.info(f"{name}: finished before the interruption")
+        else:
             clock = console.Stopwatch()
             run = exact_run if name == config.TEST else fast_run
-            columns = extract(run, recipe, photos, path, waiting)
-            took = clock.seconds
-            features.finish(path, took)
-            console.info(f"{name}: {len(photos):,} photos -> {path} ({columns:,} columns, {clock})")
-        else:
-            console.info(f"{name}: finished before the interruption")
+            columns = None
+            try:
+                columns = extract(run, recipe, photos, path, waiting)
+            finally:
+                took += clock.seconds
+                features.note(path, took, finished=columns is not None)
+            console.info(
+                f"{name}: {len(photos):,} photos -> {path} ({columns:,} columns, "
+                f"{console.duration(took)})"
+            )
         seconds += took
-    console.info(f"the network waited for photos {waiting.share:.1%} of the time")
+    if waiting.seconds:
+        console.info(f"the network waited for photos {waiting.share:.1%} of the time")
 
     files.write_json(folder / "classes.json", list(recipe.classes))
     with files.whole(folder / "backbone.keras") as partial:
@@ -74,7 +83,7 @@ def extract_all(recipe, splits, folder, origin):
         "columns": extractor.output_shape[-1],
         "precision": precision,
         "seconds": round(seconds, 3),
-        "waiting_share": round(waiting.share, 4),
+        "waiting_share": round(waiting.share, 4) if waiting.seconds else None,
     }
     files.write_json(folder / features.MADE_FROM, made)
     files.remove(folder / features.BEGUN)

@@ -6,8 +6,6 @@ python train.py --recipe food5k --method fine_tune
 python train.py --recipe food11 --export onnx
 """
 
-import shlex
-
 from pyimagesearch import console
 from pyimagesearch.recipe import EXPORTS, METHODS
 
@@ -25,8 +23,10 @@ def main(argv=None):
         splits = {name: images.list_photos(config.DATASET_DIR, recipe, name) for name in names}
         with files.held(output):
             bring_up_to_date(recipe, method, splits, output / method, arguments)
-    photo = shlex.quote(str(splits[config.TEST].paths[0]))
-    console.info(f"next: python predict.py --recipe {recipe.name} --image {photo}")
+    # Without the method predict.py asks the recipe's own, where it is trained.
+    which = () if method == recipe.method else ("--method", method)
+    photo = splits[config.TEST].paths[0]
+    console.info(f"next: {console.command('predict', recipe.name, *which, '--image', photo)}")
     return judge(output / method, arguments.assert_accuracy_at_least)
 
 
@@ -39,6 +39,7 @@ def bring_up_to_date(recipe, method, splits, folder, arguments):
     if changes == [] and not arguments.force:
         console.show((folder / artifacts.REPORT).read_text(encoding="utf-8"))
         console.info(f"{folder} is trained already; --force trains again")
+        files.remove(folder / artifacts.CHECKPOINT)  # of one that was not gone on with
     else:
         if changes:
             console.info(f"training again: {'; '.join(changes)} changed")
@@ -153,7 +154,8 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
         console.info(f"and what the augmentation does: {drawn}")
 
     # An interrupted training goes on only on the same kind of machine, with the same packages.
-    of = {**made_from, "precision": precision, "versions": artifacts.versions()}
+    learned = {k: v for k, v in made_from.items() if k not in artifacts.ABOUT_THE_PICTURES}
+    of = {**learned, "precision": precision, "versions": artifacts.versions()}
     done = checkpoint.Checkpoint(folder, of, classifier, recipe.phases)
     done.resume()
     logs = folder / "tensorboard"
@@ -186,13 +188,10 @@ def evaluate(classifier, stage, rows, photos, folder):
     Returns:
         (numbers, text) of the report.
     """
-    from pyimagesearch import artifacts, pictures, report, training
+    from pyimagesearch import artifacts, report, training
 
     recipe, phase = stage.recipe, stage.phase
-    mine = [row for row in rows if row["phase"] == phase.name]
-    pictures.draw_learning(
-        folder, phase.name, mine, f"{recipe.name}: {phase.name}", recipe.smoothing
-    )
+    draw_phase(folder, recipe, phase, rows)
     network, batches = training.judged_source(classifier, stage, photos)
     asked = artifacts.from_network(network, recipe.classes)
     with console.progress(f"evaluation after {phase.name}", len(photos)) as done:
@@ -204,11 +203,23 @@ def evaluate(classifier, stage, rows, photos, folder):
     return numbers, text
 
 
+def draw_phase(folder, recipe, phase, rows):
+    """Draw the curves of one phase of those in `rows`."""
+    from pyimagesearch import pictures
+
+    mine = [row for row in rows if row["phase"] == phase.name]
+    title = f"{recipe.name}: {phase.name}"
+    pictures.draw_learning(folder, phase.name, mine, title, recipe.smoothing)
+
+
 def save(classifier, recipe, done, folder):
     """Save what all phases taught, and the report of each; return its metrics."""
     from pyimagesearch import artifacts, files, pictures
 
     evaluations = done.evaluations
+    for phase in recipe.phases:
+        # Once more: since then the recipe may have been told to smooth them.
+        draw_phase(folder, recipe, phase, done.rows)
     if len(recipe.phases) > 1:
         title = f"{recipe.name}: all phases"
         pictures.draw_learning(folder, "history", done.rows, title, recipe.smoothing)

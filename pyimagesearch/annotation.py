@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pyimagesearch import files
 
-WIDTH, MARGIN, TALLEST = 400, 8, 2000  # pixels; the width is the tutorial's
+# Pixels; the width is the tutorial's.
+WIDTH, MARGIN, SHORTEST, TALLEST = 400, 8, 40, 2000
 # OpenCV's letters are ASCII only; matplotlib brings a font that can write most class names. Its
 # import would take longer than the answer.
 FONT = (
@@ -24,10 +25,10 @@ COLDEST, HOTTEST = 0.2, 0.65  # how much of the photo the colours cover
 def small_copy(photo):
     """Return a copy of a uint8 RGB photo, 400 pixels wide."""
     height = round(photo.shape[0] * WIDTH / photo.shape[1])
-    if MARGIN <= height <= TALLEST:
+    if SHORTEST <= height <= TALLEST:
         return imutils.resize(photo, width=WIDTH)
     # A strip of a few pixels, or a tower: no shape to keep.
-    return cv2.resize(photo, (WIDTH, min(max(height, 40), TALLEST)))
+    return cv2.resize(photo, (WIDTH, min(max(height, SHORTEST), TALLEST)))
 
 
 def annotate(picture, text):

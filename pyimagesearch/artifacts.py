@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from pyimagesearch import features, files
+from pyimagesearch import console, features, files
 from pyimagesearch.console import UserError
 from pyimagesearch.recipe import METHODS
 
 NETWORK, REGRESSION, BACKBONE = "model.keras", "model.skops", "backbone.keras"
 CLASSES, METRICS, REPORT = "classes.json", "metrics.json", "report.txt"
 HISTORY = "history.csv"
+CHECKPOINT = "checkpoint.npz"  # of a training that is not at its end
 EXPORTED = "exports"  # a folder in a classifier's
 # Whose versions a classifier depends on.
 PACKAGES = ("tensorflow", "keras", "scikit-learn", "numpy", "opencv-python", "pillow")
@@ -28,6 +29,8 @@ ABOUT_THE_DOWNLOAD = {
     *("source", "download", "layout", "split", "official_counts", "validate_on_evaluation"),
     "method",
 }
+# Fields that only say how many pictures are drawn, and which.
+ABOUT_THE_PICTURES = {"mistakes", "smoothing"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def made_from(recipe, method, splits, config):
     if method == "logistic_regression":
         made = config.OUTPUT_DIR / recipe.name / "features" / features.MADE_FROM
         parts["features"] = files.digest(files.read_json(made))
+        parts["mistakes"] = recipe.mistakes
     else:
         # Where the photos came from does not matter: their stamps are among the parts.
         row = asdict(recipe)
@@ -292,5 +296,5 @@ def remake(path):
 
 def retrain(folder, force=True):
     """Return the command that fills a classifier's folder."""
-    command = f"python train.py --recipe {folder.parent.name} --method {folder.name}"
-    return f"{command} --force" if force else command
+    again = ("--force",) if force else ()
+    return console.command("train", folder.parent.name, "--method", folder.name, *again)

@@ -18,6 +18,10 @@ from pyimagesearch.console import UserError
 BFLOAT16, FLOAT32 = (ml_dtypes.bfloat16, "<u2"), (np.float32, "<f4")
 
 
+class NoRoom(UserError):
+    """The disk has no room for stored views."""
+
+
 @dataclass(frozen=True)
 class Stored:
     """Outputs of the frozen part on disk: a file a view, each (photos, *cut) numbers."""
@@ -48,7 +52,7 @@ def open_stored(paths, shape, kept, batch_size, outputs):
             `start` on. Views count as `paths` do.
 
     Raises:
-        UserError: the disk has no room for them.
+        NoRoom: the disk has none for them.
     """
     missing = {view: path for view, path in enumerate(paths) if not path.is_file()}
     if missing:
@@ -120,10 +124,10 @@ def refuse_if_too_large(paths, shape, kept):
     needed = len(paths) * shape[0] * row_bytes(shape, kept) - started
     free = shutil.disk_usage(folder).free
     if needed > free * 0.95:
-        raise UserError(
+        raise NoRoom(
             f"the stored views need {needed / 1e9:.1f} GB more in {folder}, where "
-            f"{free / 1e9:.1f} GB are free. Free some, or set the recipe's views to a smaller "
-            f"number or to None"
+            f"{free / 1e9:.1f} GB are free. Free some. Or set the recipe's views to a smaller "
+            f"number or to None, which starts the training over"
         )
     each = "1 view" if len(paths) == 1 else f"{len(paths)} views"
     console.info(f"storing {each} of {shape[0]:,} photos: {needed / 1e6:,.0f} MB in {folder}")

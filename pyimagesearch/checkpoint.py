@@ -8,7 +8,6 @@ import numpy as np
 
 from pyimagesearch import artifacts, console, files, networks
 
-NAME = "checkpoint.npz"
 # What numpy raises on a file that is damaged or not its own.
 DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
@@ -24,7 +23,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder, made_from, classifier, phases):
-        self.path, self.made_from = Path(folder) / NAME, made_from
+        self.path, self.made_from = Path(folder) / artifacts.CHECKPOINT, made_from
         self.names = [phase.name for phase in phases]
         # By phase, what has learned until its end: the rest is as the weights file has it.
         ends = range(1, len(phases) + 1)
@@ -61,7 +60,10 @@ class Checkpoint:
             setattr(self, name, facts[name])
         assign(self.changing, part(arrays, "weight"))
         self.best, self.optimizer = part(arrays, "best"), part(arrays, "optimizer")
-        console.info(f"going on after {self.where()}; to start over instead, delete {self.path}")
+        if self.phase or self.epoch:
+            console.info(
+                f"going on after {self.where()}; to start over instead, delete {self.path}"
+            )
 
     def where(self):
         """Say what was finished last."""

@@ -4,6 +4,7 @@ import argparse
 import errno
 import importlib.util
 import os
+import shlex
 import sys
 import time
 from contextlib import contextmanager
@@ -79,6 +80,11 @@ def find_recipe(name):
     return config.RECIPES[name]
 
 
+def command(script, recipe, *arguments):
+    """Return how a user runs a script for a recipe, as it can be typed."""
+    return shlex.join(["python", f"{script}.py", "--recipe", recipe, *map(str, arguments)])
+
+
 def require(package, wanted_by):
     """Refuse to go on without an optional package.
 
@@ -102,6 +108,10 @@ def run(main):
     except UserError as mistake:
         error(mistake)
         status = MISTAKE
+    except BrokenPipeError:
+        # Who reads the answers has enough of them, as head has. Python would send the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = PARTLY
     except OSError as failure:
         error(explain(failure))
         status = MISTAKE
@@ -243,7 +253,12 @@ def bar(what, total):
 
     columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
     with Progress(
-        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+        *columns,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        # Answers go where the user has sent them, not above the bar.
+        redirect_stdout=False,
     ) as bars:
         task = bars.add_task(what, total=total)
         yield lambda done: bars.advance(task, done)

@@ -76,7 +76,7 @@ def find(recipe, splits, seed):
             for each in entries
             if each.split == evaluation
         ]
-    say_passed_over(source)
+    say_passed_over(source, {each.source for each in entries})
     refuse_empty(recipe, source, entries, splits)
     return entries
 
@@ -103,9 +103,13 @@ def recognise(recipe, source, splits):
     )
 
 
-def say_passed_over(source):
-    """Say which files of a download are no photos by the ends of their names, how many of each."""
-    endings = Counter()
+def say_passed_over(source, used):
+    """Say which files of a download are no photos by the ends of their names, how many of each.
+
+    And how many photos lie deeper than those that are `used`, as in a class folder's own folders.
+    """
+    endings, deeper = Counter(), []
+    homes = {path.parent for path in used}
     for folder, inside, names in os.walk(source):
         inside[:] = [name for name in inside if visible(Path(name))]
         paths = [Path(folder, name) for name in names]
@@ -114,11 +118,18 @@ def say_passed_over(source):
             for path in paths
             if visible(path) and path.suffix.lower() not in images.SUFFIXES
         )
+        if homes.intersection(Path(folder).parents):
+            deeper += [path for path in paths if images.is_photo(path) and path not in used]
     if endings:
         words = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(5))
         console.info(
             f"{endings.total():,} files in {source} are passed over ({words}): photos end in "
             f"{', '.join(sorted(images.SUFFIXES))}"
+        )
+    if deeper:
+        console.warn(
+            f"{len(deeper):,} photos are not used, for they lie deeper than the others: "
+            f"{min(deeper).parent} holds some. Move them up"
         )
 
 
@@ -235,11 +246,38 @@ def share_out(recipe, found, splits, seed):
         mine = [path for path, its_label in found if its_label == label]
         if recipe.split.shuffle:
             random.Random(seed).shuffle(mine)
+        else:
+            mine.sort(key=by_number)
         start = 0
         for split, count in zip(splits, part_sizes(recipe, name, len(mine)), strict=True):
             entries += [Entry(path, split, label) for path in mine[start : start + count]]
             start += count
     return sorted(entries, key=lambda entry: splits.index(entry.split))
+
+
+def by_number(path):
+    """Return a key that sorts files by the numbers in their names: 9.jpg before 10.jpg."""
+    parts = re.split(r"(\d+)", path.stem)  # every second one is a number
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
+def shares(recipe):
+    """Return what recipe.split gives (training, validation, evaluation).
+
+    Where validation has the evaluation photos, the share that it would get of its own trains.
+    """
+    training, validation, evaluation = (
+        recipe.split.training,
+        recipe.split.validation,
+        recipe.split.evaluation,
+    )
+    if not recipe.validate_on_evaluation:
+        return training, validation, evaluation
+    if validation is None:
+        training = None
+    elif type(training) is type(validation) is float:
+        training += validation
+    return training, 0, evaluation
 
 
 def part_sizes(recipe, class_name, photos):
@@ -248,10 +286,11 @@ def part_sizes(recipe, class_name, photos):
     Raises:
         UserError: there are too few.
     """
-    parts = (recipe.split.training, recipe.split.validation, recipe.split.evaluation)
+    parts = shares(recipe)
     # A share of a class is one photo at the least, so that no split goes without the class.
     sizes = [max(1, round(part * photos)) if type(part) is float else part for part in parts]
-    if all(type(part) is float for part in parts) and math.isclose(sum(parts), 1):
+    fractions = [part for part in parts if type(part) is float]
+    if len(fractions) == 3 - recipe.validate_on_evaluation and math.isclose(sum(fractions), 1):
         # Each is rounded on its own. What that makes too many or too few, training evens out.
         sizes[0] = max(1, photos - sum(sizes[1:]))
     rest = photos - sum(size for size in sizes if size is not None)
@@ -349,7 +388,7 @@ def refuse_moved(recipe, folder, entries, targets):
     for entry, target in zip(entries, targets, strict=True):
         for split in splits - {entry.split}:
             other = folder / split / target.parent.name / target.name
-            if other not in wanted and same_file(entry.source, other):
+            if other not in wanted and same_file(entry.source, other, entry.source.read_bytes):
                 raise UserError(
                     f"{other} belongs to {entry.split} now, since the photos are split anew. "
                     f"Delete {folder} (it holds copies only) and run this again"
@@ -360,7 +399,7 @@ def copy_one(entry, target, force):
     """Check one photo and copy it with its date; return what became of it."""
     data = entry.source.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    if not force and same_file(entry.source, target):
+    if not force and same_file(entry.source, target, lambda: data):
         return Copied(entry, None, digest, new=False)
     try:
         images.read_rgb(data)
@@ -371,9 +410,16 @@ def copy_one(entry, target, force):
     return Copied(entry, None, digest, new=True)
 
 
-def same_file(source, target):
-    """Tell whether a copy with the source's size and date is there."""
-    return target.is_file() and files.file_stamp(source) == files.file_stamp(target)
+def same_file(source, target, read):
+    """Tell whether a copy of the source is there; `read` gives the source's bytes.
+
+    The same size and date are enough. A date alone says nothing: not every disk and program
+    keeps it.
+    """
+    if not target.is_file():
+        return False
+    mine, its = files.file_stamp(source), files.file_stamp(target)
+    return mine == its or (mine[0] == its[0] and read() == target.read_bytes())
 
 
 def write_rejected(folder, results):
@@ -388,16 +434,22 @@ def write_rejected(folder, results):
     return path
 
 
-def copies_across_splits(results):
-    """Return the groups of exact copies that sit in more than one split, as lists of paths."""
+def copies_across_splits(results, extra=()):
+    """Return the groups of exact copies that sit in more than one split, as lists of paths.
+
+    `extra` are photos that lie in the dataset besides.
+    """
     groups = defaultdict(list)
     for each in results:
         if each.reason is None:
-            groups[each.digest].append(each.entry)
+            groups[each.digest].append((each.entry.split, each.entry.source))
+    for path in extra:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        groups[digest].append((path.parent.parent.name, path))
     return [
-        [entry.source for entry in group]
+        [path for _, path in group]
         for group in groups.values()
-        if len({entry.split for entry in group}) > 1
+        if len({split for split, _ in group}) > 1
     ]
 
 
@@ -444,18 +496,22 @@ def report_build(recipe, results, dataset_dir, splits):
             console.warn(f"{split} has {seen:,} photos; the official download has {official:,}")
     # Where validation and evaluation are the same photos, that is the recipe's own doing.
     twice = splits[1] if recipe.validate_on_evaluation else None
-    copies = copies_across_splits([each for each in results if each.entry.split != twice])
+    extra = strangers(recipe, dataset_dir, results)
+    copies = copies_across_splits(
+        [each for each in results if each.entry.split != twice],
+        [path for path in extra if path.parent.parent.name != twice],
+    )
     if copies:
         example = " = ".join(str(path) for path in copies[0][:2])
         console.warn(
             f"{len(copies):,} photos have an exact copy in another split, which flatters the "
             f"score; the first: {example}"
         )
-    extra = strangers(recipe, dataset_dir, results)
     if extra:
         console.warn(
-            f"{len(extra):,} photos in {folder} are not from {recipe.source} and will be used "
-            f"too; the first: {extra[0]}. Delete them if they are left over from before"
+            f"{len(extra):,} photos in {folder} are none of those that {recipe.source} gives now, "
+            f"and will be used too; the first: {extra[0]}. Delete them if they are left over from "
+            f"before"
         )
     kept = [each.entry for each in results if each.reason is None]
     refuse_empty(recipe, Path(recipe.source), kept, splits)

@@ -31,6 +31,10 @@ def export(folder, kind):
     from pyimagesearch import artifacts
 
     network, classes = artifacts.load_whole(folder)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            # As tensors they would be inputs of an ONNX file.
+            layer.mean, layer.variance = np.array(layer.mean), np.array(layer.variance)
     target = Path(folder) / artifacts.EXPORTED / FILES[kind]
     photos = keras.InputSpec(shape=(None, *network.input_shape[1:]), dtype="uint8", name="photos")
     with files.whole(target) as partial, console.silenced():
@@ -51,7 +55,7 @@ def open_litert(folder):
 
     path = Path(folder) / artifacts.EXPORTED / FILES["litert"]
     recipe, method = Path(folder).parts[-2:]
-    command = f"python train.py --recipe {recipe} --method {method} --export litert"
+    command = console.command("train", recipe, "--method", method, "--export", "litert")
     classes = files.read_json(path.with_name(artifacts.CLASSES), list)
     if classes is None or not path.is_file():
         raise UserError(f"{path} or its class names are missing. Make it with: {command}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyimagesearch import files, images
+from pyimagesearch import console, files, images
 from pyimagesearch.console import UserError
 
 MADE_FROM = "made_from.json"  # of features that are complete
@@ -81,26 +81,29 @@ def resume(csv, rows, batch_size):
 def begin(folder, origin):
     """Note from what features are being extracted; forget what was begun from something else."""
     begun = files.read_json(folder / BEGUN)
-    if begun is None or begun.get("from") != origin:
+    if begun is None or begun.get("from") != origin or "csvs" not in begun:
         for partial in folder.glob("*.partial"):
             partial.unlink()
-        files.write_json(folder / BEGUN, {"from": origin, "finished": {}})
+        files.write_json(folder / BEGUN, {"from": origin, "csvs": {}})
 
 
-def finish(path, seconds):
-    """Note a CSV of an extraction as finished, for the run after an interruption."""
+def note(path, seconds, finished):
+    """Note how long a CSV has taken so far, for the run after an interruption."""
     begun = files.read_json(path.parent / BEGUN)
-    begun["finished"][path.stem] = {"stamp": files.file_stamp(path), "seconds": seconds}
+    stamp = files.file_stamp(path) if finished else None
+    begun["csvs"][path.stem] = {"stamp": stamp, "seconds": seconds}
     files.write_json(path.parent / BEGUN, begun)
 
 
-def finished_seconds(path):
-    """Return how long a CSV took that this extraction has finished already, else None."""
-    begun = files.read_json(path.parent / BEGUN)
-    finished = begun["finished"].get(path.stem)
-    if finished and path.is_file() and [*files.file_stamp(path)] == finished["stamp"]:
-        return finished["seconds"]
-    return None
+def noted(path):
+    """Return (seconds that a CSV of this extraction has taken so far, whether it is finished)."""
+    csv = files.read_json(path.parent / BEGUN)["csvs"].get(path.stem)
+    if csv is None:
+        return 0, False
+    if csv["stamp"] is None:
+        return csv["seconds"], False
+    finished = path.is_file() and [*files.file_stamp(path)] == csv["stamp"]
+    return csv["seconds"] if finished else 0, finished
 
 
 def read_pieces(path, classes):
@@ -273,7 +276,7 @@ def other_rows(path, photos):
 def remake(path):
     """Say how the features in `path` are made again."""
     recipe = Path(path).parent.parent.name
-    return f"Make it again with: python extract_features.py --recipe {recipe} --force"
+    return f"Make it again with: {console.command('extract_features', recipe, '--force')}"
 
 
 def origin(recipe, splits, config):
@@ -311,7 +314,7 @@ def require(folder, recipe, splits, config):
         UserError: they are missing, or were made from other photos or settings.
     """
     made = files.read_json(folder / MADE_FROM)
-    command = f"python extract_features.py --recipe {recipe.name}"
+    command = console.command("extract_features", recipe.name)
     needed = [*(f"{name}.csv" for name in splits), "backbone.keras"]
     missing = [name for name in needed if not (folder / name).is_file()]
     if made is None or missing:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from pyimagesearch import files
+from pyimagesearch import console, files
 from pyimagesearch.console import UserError
 from pyimagesearch.recipe import composed, folder_name
 
@@ -89,8 +89,11 @@ def read_rgb(source, at_least=None):
 
 
 def upright(picture):
-    """Return a Pillow picture turned as its EXIF orientation says."""
-    turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    """Return a Pillow picture turned as its EXIF orientation says, if it says anything."""
+    try:
+        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    except DAMAGE:  # some programs write it wrong: the picture is whole
+        turn = None
     return picture if turn is None else picture.transpose(turn)
 
 
@@ -112,9 +115,11 @@ def resize(photo, size):
 
     Shrinking averages the pixels that fall together; picking single ones makes false patterns.
     """
-    shrinks = photo.shape[0] > size and photo.shape[1] > size
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(photo, (size, size), interpolation=interpolation)
+    height, width = photo.shape[:2]
+    if height > size or width > size:
+        small = min(width, size), min(height, size)
+        photo = cv2.resize(photo, small, interpolation=cv2.INTER_AREA)
+    return cv2.resize(photo, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def draw(augmentation, size, rng):
@@ -208,7 +213,7 @@ def list_photos(dataset_dir, recipe, split):
         UserError: the split or a class is missing or empty, or there is a class too many.
     """
     folder = Path(dataset_dir) / recipe.name / split
-    remedy = f"python build_dataset.py --recipe {recipe.name}"
+    remedy = console.command("build_dataset", recipe.name)
     if not folder.is_dir():
         raise UserError(f"{folder} is missing. Make it with: {remedy}")
     wanted = [folder_name(name) for name in recipe.classes]
@@ -318,9 +323,14 @@ def ahead(work, things, count):
     """Yield work(thing) for each thing, in order, while threads work on the next `count`."""
     with ThreadPoolExecutor(READERS) as threads:
         waiting = deque()
-        for thing in things:
-            waiting.append(threads.submit(work, thing))
-            if len(waiting) > count:
+        try:
+            for thing in things:
+                waiting.append(threads.submit(work, thing))
+                if len(waiting) > count:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        except BaseException:
+            # Ctrl-C, or nobody wants more: what has not begun does not begin.
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -108,7 +108,7 @@ def build(recipe, weights):
     units = 1 if output == "sigmoid" else len(recipe.classes)
     # Sixteen-bit probabilities would not add up to one.
     last = keras.layers.Dense(units, activation=output, dtype="float32", name=PROBABILITIES)
-    return keras.Model(photos, last(x), name=recipe.name or None)
+    return keras.Model(photos, last(x))
 
 
 def build_feature_extractor(recipe, weights):
@@ -135,6 +135,12 @@ def build_backbone(recipe, photos, weights):
         x = module.preprocess_input(keras.ops.cast(photos, "float32"))
     with weights_errors_explained(recipe.backbone, weights):
         backbone = application(include_top=False, weights=weights, input_tensor=x)
+    deviations = getattr(module, "IMAGENET_STDDEV_RGB", None)
+    if deviations and weights not in (None, "imagenet"):
+        # Only with "imagenet" Keras divides by their roots too, in a layer behind this one.
+        layer = next(e for e in backbone.layers if isinstance(e, keras.layers.Normalization))
+        layer.adapt_variance.assign(layer.adapt_variance * deviations)
+        layer.finalize_state()
     convolutions.speed_up(backbone)
     return backbone
 
@@ -156,20 +162,31 @@ def weights_errors_explained(backbone, weights):
                 f"({files.first_sentence(failure)}). Delete it from ~/.keras/models and run the "
                 f"same command again"
             ) from failure
+        if weights == str(weights_file("VGG16")):
+            remedy = "Make it again with: python tools/get_weights.py --force"
+        elif Path(weights).parent == WEIGHTS_DIR:
+            remedy = "Put one that does in its place, or delete it"
+        else:
+            remedy = (
+                "Set WEIGHTS in pyimagesearch/config.py to the path of one that does, "
+                "or to 'imagenet'"
+            )
         raise UserError(
             f"{weights} does not hold the weights of {backbone} without its top "
-            f"({files.first_sentence(failure)}). Make it again with: "
-            f"python tools/get_weights.py --force"
+            f"({files.first_sentence(failure)}). {remedy}"
         ) from failure
     except Exception as failure:
         # Keras raises a bare Exception when a download fails.
         if "URL fetch failure" not in str(failure):
             raise
         print()  # ends the line that Keras began
+        remedy = "Set WEIGHTS in pyimagesearch/config.py to the path of a .weights.h5 file of it"
+        if backbone == "VGG16":
+            remedy = f"Try: python tools/get_weights.py. Or: {remedy}"
+        elif backbone not in BACKBONES:  # with its top
+            remedy = "Look at the connection: they come from nowhere else"
         raise UserError(
-            f"the ImageNet weights of {backbone} cannot be downloaded ({failure}). "
-            f"Try: python tools/get_weights.py, or set WEIGHTS in pyimagesearch/config.py "
-            f"to the path of a .weights.h5 file"
+            f"the ImageNet weights of {backbone} cannot be downloaded ({failure}). {remedy}"
         ) from failure
 
 
@@ -188,6 +205,29 @@ def split_at(model, layer_name):
     """
     cut = cut_tensor(model, layer_name)
     return keras.Model(model.input, cut), keras.Model(cut, model.output)
+
+
+class Frozen(keras.layers.Layer):
+    """A part of a network that in training says what it says when it is asked.
+
+    In training Keras runs every dropout, also of layers that do not learn.
+    """
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def call(self, inputs):
+        return self.part(inputs, training=False)
+
+
+def learner_of(model, layer_name):
+    """Return a model from photos to probabilities around the layers of `model`.
+
+    What is behind the cut may learn; what is before it is asked only.
+    """
+    frozen, rest = split_at(model, layer_name)
+    return keras.Model(model.input, rest(Frozen(frozen)(model.input)))
 
 
 def between(model, first, last):
@@ -241,11 +281,16 @@ def in_float32(model):
     for part in parts_of(config):
         if part.get("class_name") == "DTypePolicy":
             part["config"]["name"] = "float32"
+        elif part.get("class_name") == "InputLayer" and "float16" in part["config"]["dtype"]:
+            part["config"]["dtype"] = "float32"
         elif part.get("class_name") == "__tensor__":
             # The means of the preprocessing: as a tensor they would be an input of an ONNX file.
             part["class_name"] = "__numpy__"
     copy = keras.Model.from_config(config)
     copy.set_weights(model.get_weights())
+    for layer in copy.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with what this takes from its weights
     return copy
 
 

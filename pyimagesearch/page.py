@@ -23,7 +23,8 @@ CAPTIONS = {
     "augmentation": "What is on the photo must stay recognisable in every draw.",
 }
 # Fields of a row that logistic regression does not read.
-OF_FINE_TUNING = ("head", "augmentation", "views", "class_weights", "phases", "smoothing")
+OF_FINE_TUNING = {"head", "augmentation", "views", "class_weights", "phases", "smoothing"}
+ON_BY_DEFAULT = ("augment", "shuffle")
 
 
 def write(folder, recipe):
@@ -89,16 +90,20 @@ def embedded(path):
 
 def settings(recipe, method):
     """Return [(field, value)] of what a method uses of a row, its parts field by field."""
-    rows = []
+    rows, unused = [], {"name", "method"}
+    if method == "logistic_regression":
+        unused |= OF_FINE_TUNING
+    elif not any(phase.augment for phase in recipe.phases):
+        unused |= {"augmentation", "views"}
     for field, value in asdict(recipe).items():
-        if field in ("name", "method") or (
-            method == "logistic_regression" and field in OF_FINE_TUNING
-        ):
+        if field in unused:
             continue
         if field == "phases":
             rows += [(f"phase {phase.pop('name')}", described(phase)) for phase in value]
         elif isinstance(value, dict):
             rows.append((field, described(value)))
+        elif field == "views" and value is None:
+            rows.append((field, "None: every photo augmented afresh in every epoch"))
         elif value not in (None, ""):
             rows.append((field, ", ".join(value) if isinstance(value, tuple) else value))
     if method == "logistic_regression":
@@ -107,5 +112,6 @@ def settings(recipe, method):
 
 
 def described(fields):
-    """Return fields as text, without those that are off."""
-    return ", ".join(f"{k}={v!r}" for k, v in fields.items() if v is not None and v is not False)
+    """Return fields as text, without those that are off as they are by default."""
+    off = {k for k, v in fields.items() if v is None or (v is False and k not in ON_BY_DEFAULT)}
+    return ", ".join(f"{k}={v!r}" for k, v in fields.items() if k not in off)

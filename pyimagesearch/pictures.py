@@ -13,6 +13,7 @@ from pyimagesearch import files, images
 
 # From Okabe and Ito's palette, which colour-blind people can tell apart.
 TRAINING_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
+CELLS_SHOWN = 50  # along a side of a confusion matrix
 CLASSES_SHOWN = 20  # of a training set; more make a picture nobody looks at
 
 
@@ -25,10 +26,12 @@ def draw_confusion(path, matrix, classes):
         classes: the class names.
     """
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side = 3 + 0.75 * len(classes)
+    side = 3 + 0.75 * min(len(classes), CELLS_SHOWN)
     figure, panel = plt.subplots(figsize=(side + 1.5, side), dpi=100, layout="constrained")
     panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(matrix.shape):
+    # Of more classes only the shades can be told, and every so manieth name.
+    cells = np.ndindex(matrix.shape) if len(classes) <= CELLS_SHOWN else ()
+    for row, column in cells:
         count, share = matrix[row, column], shares[row, column]
         panel.text(
             column,
@@ -39,10 +42,11 @@ def draw_confusion(path, matrix, classes):
             color="white" if share > 0.5 else "black" if count else "silver",
             fontsize=9,
         )
-    ticks = range(len(classes))
+    ticks = range(0, len(classes), -(-len(classes) // CELLS_SHOWN))
+    named = [classes[each] for each in ticks]
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    panel.set_xticks(ticks, classes, parse_math=False, **slanted)
-    panel.set_yticks(ticks, classes, parse_math=False)
+    panel.set_xticks(ticks, named, parse_math=False, **slanted)
+    panel.set_yticks(ticks, named, parse_math=False)
     panel.set(xlabel="predicted", ylabel="true")
     panel.set_title(f"Confusion matrix: {matrix.trace():,} of {matrix.sum():,} right")
     save_figure(path, figure)

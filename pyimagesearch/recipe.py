@@ -14,6 +14,8 @@ from pyimagesearch.console import UserError
 # It lies in a file so that a wrong row is refused at once, without waiting for TensorFlow.
 BACKBONES_FILE = Path(__file__).with_name("backbones.json")
 BACKBONES = json.loads(BACKBONES_FILE.read_text(encoding="utf-8"))
+# The beginnings of the names of those whose first layers rescale photos.
+RESCALING = ("EfficientNet", "MobileNetV3", "ConvNeXt")
 METHODS = ("logistic_regression", "fine_tune")
 LAYOUTS = ("flat", "folders", "test_inside", "numbered", "unsplit")
 OPTIMIZERS = ("SGD", "Adam", "RMSprop")
@@ -168,6 +170,11 @@ def checked(rows):
         UserError: the row, the field, the value and what is allowed.
     """
     for name, row in rows.items():
+        if not text(name) or name[0] in ".-" or set(name) & set("/\\"):
+            raise UserError(
+                f"pyimagesearch/config.py: a recipe is named {name!r}; allowed: a name that can be "
+                f"a folder's, without / and \\, and that does not begin with . or -"
+            )
         # The first one is enough; those after it may only follow from it.
         for field, value, allowed in wrong_fields(row):
             raise UserError(
@@ -193,6 +200,8 @@ def wrong_fields(row):
     yield from broken_rules(row.augmentation, Augmentation, "augmentation")
     yield from broken_rules(row.split, Split, "split")
     yield from wrong_classes(row.classes)
+    if row.preprocessing == "rescale" and row.backbone.startswith(RESCALING):
+        yield "preprocessing", "rescale", f"None: {row.backbone} rescales photos by itself"
     smallest = BACKBONES[row.backbone]["smallest_image"]
     if row.image_size is not None and row.image_size < smallest:
         yield "image_size", row.image_size, f"a whole number from {smallest}, for {row.backbone}"

@@ -20,6 +20,8 @@ from pyimagesearch import console, features, files
 PASSES, LEARNING_RATE = 6, 0.02
 # What skops does not trust of its own accord in a perceptron that is still learning.
 TRUSTED = ["sklearn.neural_network._stochastic_optimizers.AdamOptimizer"]
+# Where Linux says how much memory is free, and how much a container may take.
+MEMORY, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 # What fitting at once takes besides the features themselves.
 MARGIN = 1.3
 
@@ -114,11 +116,17 @@ def ask(regression, folder, split, photos, columns):
 def available_memory():
     """Return how many bytes a process may take without the machine beginning to swap.
 
-    Where Linux does not say, half of what the machine has.
+    Where Linux does not say, half of what the machine has. In a container, what its limit leaves.
     """
     try:
-        with open("/proc/meminfo") as lines:
-            words = dict(line.split(":") for line in lines)
-        return int(words["MemAvailable"].split()[0]) * 1024
+        words = dict(line.split(":") for line in MEMORY.read_text().splitlines())
+        available = int(words["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    try:
+        limit, used = (int((CONTAINER / f"memory.{e}").read_text()) for e in ("max", "current"))
+        words = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
+        # Files that were read or written lately count as used, and make room when it is needed.
+        return min(available, limit - used + int(words["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # a limit of "max" is none
+        return available

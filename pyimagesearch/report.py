@@ -55,7 +55,7 @@ def confusion_text(truth, probabilities, classes):
     Under it a line a class tells which number stands for it.
     """
     matrix = confusion(truth, probabilities)
-    width = max(4, len(str(matrix.max())) + 1)
+    width = max(4, len(str(matrix.max())) + 1, len(f" ({len(classes) - 1})"))
     lines = ["".join(f"{number:>{width}}" for number in row) for row in matrix]
     header = "".join(f"{f'({number})':>{width}}" for number in range(len(classes)))
     names = [f"({number}) {name}" for number, name in enumerate(classes)]

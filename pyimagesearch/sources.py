@@ -5,6 +5,7 @@ import http.client
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pyimagesearch import images
 # Of a download: seconds without a byte, seconds altogether, bytes, redirections.
 SILENCE, PATIENCE, LARGEST_DOWNLOAD, REDIRECTIONS = 10, 60, 100_000_000, 5
 WEB = ("http://", "https://")
+KEPT = "%/:=&?~+!$,;'@()*[]|"  # in an address, besides letters and digits
 # What urllib and the layers below it raise; ValueError for an address that is none.
 NOT_FETCHED = (
     *(urllib.error.URLError, http.client.HTTPException, ValueError),
@@ -49,10 +51,13 @@ def photos_of(names):
 
 
 def photos_below(folder):
-    """Return the photos in a folder and below it, by name; links to folders are not followed."""
+    """Return the photos in a folder and below it, by name.
+
+    Links to folders are not followed, and hidden folders are left out.
+    """
     photos = []
     for parent, folders, _ in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
         photos += images.photos_in(Path(parent))
     return photos
 
@@ -98,6 +103,14 @@ class OnlyTheWeb(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(request, answer, code, message, headers, address)
 
 
+def in_ascii(address):
+    """Return an address as it is asked for: letters beyond ASCII are written with others."""
+    parts = urllib.parse.urlsplit(address)
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    path, query = (urllib.parse.quote(part, safe=KEPT) for part in (parts.path, parts.query))
+    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
+
+
 def download(address):
     """Return the bytes at an address.
 
@@ -106,7 +119,7 @@ def download(address):
     """
     opener = urllib.request.build_opener(OnlyTheWeb)
     deadline = time.monotonic() + PATIENCE
-    request = urllib.request.Request(address, headers={"User-Agent": "pyimagesearch"})
+    request = urllib.request.Request(in_ascii(address), headers={"User-Agent": "pyimagesearch"})
     with opener.open(request, timeout=SILENCE) as answer:
         data = bytearray()
         # `read1` gives what has come; a server that drips must not hold us for ever.

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
-from pyimagesearch import console, files, images, networks, pictures, views
+from pyimagesearch import cache, console, files, images, networks, pictures, views
 from pyimagesearch.console import UserError
 
 COLUMNS = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
@@ -89,8 +89,14 @@ def fit(classifier, stage, splits, checkpoint, history_path, log_dir=None):
     )
     if not is_over(phase, checkpoint):
         say_minutes(classifier, stage, splits, phase.epochs - done)
-        source = stored_source if views.stores_views(recipe, phase) else fresh_source
-        learner, training, validation = source(classifier, stage, splits, done)
+        stores = views.stores_views(recipe, phase)
+        source = stored_source if stores else fresh_source
+        try:
+            learner, training, validation = source(classifier, stage, splits, done)
+        finally:
+            if stores and not done:
+                # What it took counts, should training be stopped before an epoch is finished.
+                checkpoint.save()
         networks.compile_for(learner, phase)
         checkpoint.restore_optimizer(learner)
         steps = steps_in_an_epoch(phase, splits[0], recipe)
@@ -115,9 +121,10 @@ def fit(classifier, stage, splits, checkpoint, history_path, log_dir=None):
 
 def is_over(phase, checkpoint):
     """Tell whether no epoch of a phase is left, because it had them all or did not get better."""
-    if checkpoint.epoch and phase.patience is not None:
-        return epochs_since_best(phase, checkpoint.rows) >= phase.patience
-    return checkpoint.epoch >= phase.epochs
+    if checkpoint.epoch >= phase.epochs:
+        return True
+    patient = not checkpoint.epoch or phase.patience is None
+    return not patient and epochs_since_best(phase, checkpoint.rows) >= phase.patience
 
 
 def tensorboard(log_dir, phase):
@@ -189,10 +196,22 @@ def draw_augmentation(path, recipe, photos, seed):
 
 
 def hold_out(photos, share, seed):
-    """Return (the rest, a share) of a list of photos, drawn at random, both in order."""
+    """Return (the rest, a share) of a list of photos, drawn class by class, both in order.
+
+    Every class keeps a photo to learn from.
+
+    Raises:
+        UserError: no class has a second one.
+    """
     drawn = np.random.default_rng(seed).permutation(len(photos))
-    count = max(1, round(share * len(photos)))
-    return photos.take(np.sort(drawn[count:])), photos.take(np.sort(drawn[:count]))
+    held = np.zeros(len(photos), bool)
+    for label in np.unique(photos.labels):
+        mine = drawn[photos.labels[drawn] == label]
+        count = max(1, round(share * len(mine)))
+        held[mine[: min(count, len(mine) - 1)]] = True
+    if not held.any():
+        raise UserError("held_out needs a class with two training photos, and none has. Add some")
+    return photos.take(np.flatnonzero(~held)), photos.take(np.flatnonzero(held))
 
 
 def describe(recipe, phase):
@@ -229,7 +248,7 @@ def fresh_source(classifier, stage, splits, done):
     recipe, phase, seed = stage.recipe, stage.phase, (stage.seed, stage.number)
     training, validation = splits
     # A model of its own around the same layers: the classifier is saved without an optimizer.
-    learner = keras.Model(classifier.input, classifier.output)
+    learner = networks.learner_of(classifier, phase.unfreeze_after)
     count = seen_in_an_epoch(phase, training, recipe)
     return (
         learner,
@@ -259,14 +278,20 @@ def stored_source(classifier, stage, splits, done):
 def judged_source(classifier, stage, photos):
     """Return (network, batches) that together say what `classifier` says of every photo, in order.
 
-    What no phase teaches says the same after each: it is asked once, and its words are kept.
+    What no phase teaches says the same after each: it is asked once, and its words are kept where
+    there is room for them.
     """
     recipe = stage.recipe
+    whole = classifier, images.batches(photos.paths, recipe.image_size, recipe.batch_size)
     stages = [replace(stage, number=number) for number in range(len(recipe.phases))]
     if len(stages) == 1 or not all(views.stores_views(recipe, each.phase) for each in stages):
-        return classifier, images.batches(photos.paths, recipe.image_size, recipe.batch_size)
+        return whole
     first = views.earliest(stages)
-    stored = views.open_views(classifier, first, "evaluation", photos, views.PLAIN)
+    try:
+        stored = views.open_views(classifier, first, "evaluation", photos, views.PLAIN)
+    except cache.NoRoom:
+        console.info("too little room to store what the frozen part says of evaluation photos")
+        return whole
     _, rest = networks.split_at(classifier, first.phase.unfreeze_after)
     return rest, (maps for maps, _ in views.plain_stored_batches(recipe, photos, stored))
 

@@ -266,7 +266,7 @@ def view_paths(frozen, stage, split, photos, seen):
     recipe, seed = stage.recipe, stage.seed
     made_from = (
         *(photos.stamp, networks.weights_digest(frozen), recipe.image_size),
-        *(recipe.preprocessing, frozen.output.dtype),
+        *(recipe.backbone, recipe.preprocessing, frozen.output.dtype),
         *(() if seen == PLAIN else (recipe.augmentation, seed)),
     )
     cut = stage.phase.unfreeze_after or "backbone"

@@ -280,9 +280,27 @@ def test_photos_of_the_dataset_that_the_download_lacks_are_warned_of_and_kept(fl
     make_photo(ZEBRAS / "mine.jpg", 0, 50)
     (TRAINING / "0_0.jpg").unlink()
     _, said = build()
-    assert "2 photos in dataset/tiny are not from Tiny and will be used too" in said
+    assert "2 photos in dataset/tiny are none of those that Tiny gives now" in said
     assert "dataset/tiny/training/zebra/0_0.jpg" in said
     assert names(ZEBRAS) == {"0_0.jpg", "0_1.jpg", "0_2.jpg", "mine.jpg"}
+
+
+def test_photos_that_have_only_another_date_are_not_copied_again(flat, build):
+    build()
+    before = snapshot("dataset/tiny")
+    for photo in Path("Tiny").rglob("*.jpg"):
+        os.utime(photo, (0, 0))
+    _, said = build()
+    assert "is up to date" in said
+    assert only_photos(snapshot("dataset/tiny")) == only_photos(before)
+
+
+def test_renamed_photos_that_land_in_another_split_are_warned_of(flat, build):
+    build()
+    (TRAINING / "0_0.jpg").rename(Path("Tiny") / config.TEST / "0_new.jpg")
+    _, said = build()
+    assert "1 photos have an exact copy in another split, which flatters" in said
+    assert "dataset/tiny/training/zebra/0_0.jpg" in said
 
 
 # Other data
@@ -356,6 +374,26 @@ def test_files_that_are_no_photos_by_their_names_are_counted(tiny, flat, build):
     assert ".jpeg, .jpg, .png" in said
 
 
+def test_photos_deeper_than_the_others_are_counted(tiny, flat, build):
+    tiny(layout="flat")
+    for year, name in (("2022", "0_8.jpg"), ("2023", "0_9.jpg"), ("2023", "._0_9.jpg")):
+        make_photo(TRAINING / year / name, 0, 9)
+    _, said = build()
+    assert "[WARN] 2 photos are not used, for they lie deeper than the others" in said
+    assert f"{TRAINING / '2022'} holds some" in said
+
+
+def test_photos_in_folders_inside_a_class_are_counted(tiny, build):
+    tiny(classes=("a", "b"), layout="unsplit", split=Split(1, 1, 1))
+    for name in ("a", "b", "not used"):
+        for number in range(3):
+            make_photo(Path("Tiny") / name / f"{number}.jpg", 0, number)
+    make_photo(Path("Tiny/b/2023/more/1.jpg"), 1, 1)
+    _, said = build()
+    assert "[WARN] 1 photos are not used" in said
+    assert "Tiny/b/2023/more holds some" in said
+
+
 def test_files_that_are_passed_over_are_told_where_nothing_else_is_left(tiny, flat, script):
     for path in TRAINING.iterdir():
         path.rename(path.with_suffix(".heic"))
@@ -363,6 +401,33 @@ def test_files_that_are_passed_over_are_told_where_nothing_else_is_left(tiny, fl
     assert status == 2
     assert "9 files in Tiny are passed over (9 .heic)" in said
     assert_one_error(said, "no photos for training")
+
+
+@pytest.mark.parametrize(
+    ("split", "sizes"),
+    [
+        (Split(), [85, 0, 15]),
+        (Split(0.7, 0.15, 0.15), [85, 0, 15]),
+        (Split(0.8, 0.05, None), [85, 0, 15]),
+        (Split(0.7, None, 0.2), [80, 0, 20]),
+        (Split(50, 10, 20), [50, 0, 20]),
+        (Split(validation=0), [85, 0, 15]),
+    ],
+)
+def test_photos_train_that_validation_does_not_need_of_its_own(split, sizes):
+    recipe = tiny_recipe(split=split, validate_on_evaluation=True)
+    assert datasets.part_sizes(recipe, "zebra", 100) == sizes
+
+
+def test_without_a_shuffle_photos_in_class_folders_go_by_their_numbers(tiny, build):
+    tiny(classes=("a", "b"), layout="unsplit", split=Split(9, 1, 2, shuffle=False))
+    for name in ("a", "b"):
+        for number in range(1, 13):
+            make_photo(Path("Tiny") / name / f"frame{number}.jpg", 0, number)
+    build()
+    dataset = Path("dataset/tiny")
+    assert names(dataset / config.VAL / "a") == {"frame10.jpg"}
+    assert names(dataset / config.TEST / "b") == {"frame11.jpg", "frame12.jpg"}
 
 
 @pytest.mark.parametrize("shares", [(0.6, 0.2, 0.2), (0.7, 0.15, 0.15), (0.8, 0.1, 0.1)])

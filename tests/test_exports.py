@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import assert_one_error, read
+from conftest import assert_one_error, read, tiny_recipe
 
-from pyimagesearch import artifacts, config, console, exports, images
-from pyimagesearch.recipe import EXPORTS, Head
+from pyimagesearch import artifacts, config, console, exports, files, images, networks
+from pyimagesearch.recipe import EXPORTS, Head, Phase
 
 BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
 
@@ -47,6 +47,17 @@ def ask_saved_model(path, pixels):
 
 
 RUNTIMES = {"onnx": ask_onnx, "litert": ask_litert, "saved_model": ask_saved_model}
+
+
+def test_a_network_that_normalises_takes_nothing_but_photos(tmp_path):
+    recipe = tiny_recipe(backbone="EfficientNetB0", image_size=32, phases=(Phase("head"),))
+    network = networks.build(recipe, None)
+    artifacts.save_network(tmp_path, network, recipe.classes)
+    files.write_json(tmp_path / artifacts.METRICS, {})
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    expected = artifacts.load(tmp_path).probabilities(pixels)
+    path = exports.export(tmp_path, "onnx")
+    np.testing.assert_allclose(ask_onnx(path, pixels), expected, atol=1e-5)
 
 
 @BOTH

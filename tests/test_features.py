@@ -159,12 +159,14 @@ def test_what_was_begun_from_other_photos_is_forgotten(tmp_path):
     features.begin(tmp_path, {"photos": 1})
     (tmp_path / "training.partial").touch()
     (tmp_path / "validation.csv").write_text("0,1\n")
-    features.finish(tmp_path / "validation.csv", 2.5)
+    features.note(tmp_path / "validation.csv", 2.5, finished=True)
+    features.note(tmp_path / "training.csv", 4.5, finished=False)
     features.begin(tmp_path, {"photos": 1})
     assert (tmp_path / "training.partial").exists()
-    assert features.finished_seconds(tmp_path / "validation.csv") == 2.5
+    assert features.noted(tmp_path / "validation.csv") == (2.5, True)
+    assert features.noted(tmp_path / "training.csv") == (4.5, False)
     (tmp_path / "validation.csv").write_text("0,1\n1,1\n")
-    assert features.finished_seconds(tmp_path / "validation.csv") is None
+    assert features.noted(tmp_path / "validation.csv") == (0, False)
     features.begin(tmp_path, {"photos": 2})
     assert not (tmp_path / "training.partial").exists()
-    assert features.finished_seconds(tmp_path / "validation.csv") is None
+    assert features.noted(tmp_path / "validation.csv") == (0, False)

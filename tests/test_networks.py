@@ -197,6 +197,108 @@ def test_weights_that_do_not_fit_are_one_error(tmp_path):
         networks.build(tiny_recipe(), str(damaged))
 
 
+def test_a_damaged_copy_of_the_weights_is_made_again_by_the_tool(monkeypatch, tmp_path):
+    monkeypatch.setattr(networks, "WEIGHTS_DIR", tmp_path)
+    copy = networks.weights_file("VGG16")
+    copy.write_bytes(b"no weights")
+    with pytest.raises(UserError, match=r"get_weights\.py --force"):
+        networks.build(tiny_recipe(), networks.find_weights("VGG16", "imagenet"))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words"),
+    [
+        ("VGG16", r"Try: python tools/get_weights\.py\. Or: Set WEIGHTS"),
+        ("VGG19", r"route\)\. Set WEIGHTS in pyimagesearch/config\.py to the path of a .* of it"),
+        ("VGG16 with its top", r"route\)\. Look at the connection"),
+    ],
+)
+def test_the_tool_for_weights_is_named_only_for_those_that_it_has(backbone, words):
+    failure = Exception("URL fetch failure on https://a.b: None -- no route")
+    explained = networks.weights_errors_explained(backbone, "imagenet")
+    with pytest.raises(UserError, match=words), explained:
+        raise failure
+
+
+@pytest.fixture
+def efficient(tmp_path):
+    """Return (a recipe on EfficientNetB0, a file of weights that normalise)."""
+    photos = keras.Input((32, 32, 3))
+    network = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_tensor=photos
+    )
+    layer = next(e for e in network.layers if isinstance(e, keras.layers.Normalization))
+    layer.adapt_mean.assign([0.485, 0.456, 0.406])
+    layer.adapt_variance.assign([0.229, 0.224, 0.225])
+    # Random numbers would make features of a millionth.
+    network.get_layer("top_bn").gamma.assign(np.full(1280, 1e6))
+    path = tmp_path / "efficient.weights.h5"
+    network.save_weights(path)
+    phases = (Phase("head"),)
+    return tiny_recipe(backbone="EfficientNetB0", image_size=32, phases=phases), str(path)
+
+
+def some_photos():
+    return np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+
+
+def test_a_copy_in_32_bits_normalises_as_the_network_does(efficient):
+    network = networks.build(*efficient)
+    copy = networks.in_float32(network)
+    expected = networks.forward(network)(some_photos())
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(networks.forward(copy)(some_photos()), expected, rtol=1e-4)
+
+
+def test_a_copy_in_32_bits_rounds_nowhere_to_16():
+    """ConvNeXt's downsampling has inputs of its own."""
+    networks.set_precision("mixed_bfloat16")
+    recipe = tiny_recipe(backbone="ConvNeXtTiny", image_size=32, phases=(Phase("head"),))
+    copy = networks.in_float32(networks.build(recipe, None))
+    inputs, others = [], []
+    for layer in copy._flatten_layers():
+        kinds = inputs if isinstance(layer, keras.layers.InputLayer) else others
+        kinds.append(layer)
+    assert [each.dtype for each in inputs].count("float32") == 4
+    assert {each.dtype for each in inputs} == {"uint8", "float32"}
+    computing = [each for each in others if not isinstance(each, keras.Model)]
+    assert {each.compute_dtype for each in computing} == {"float32"}
+
+
+def test_the_frozen_part_drops_nothing_while_the_rest_learns(efficient):
+    recipe, path = efficient
+    recipe = replace(recipe, head=Head(units=8, dropout=0))
+    network = networks.build(recipe, path)
+    drops = [each for each in network.layers if isinstance(each, keras.layers.Dropout)]
+    assert len(drops) > 5
+    learner = networks.learner_of(network, None)
+    expected = networks.forward(network)(some_photos())
+    for training in (False, True):
+        said = learner(some_photos(), training=training)
+        np.testing.assert_allclose(said, expected, rtol=1e-4)
+    networks.open_for(network, recipe.phases[0])
+    assert [id(w) for w in learner.trainable_weights] == [id(w) for w in network.trainable_weights]
+
+
+def test_weights_from_a_file_make_the_network_that_keras_download_makes(efficient, monkeypatch):
+    recipe, path = efficient
+    mine = networks.build_feature_extractor(recipe, path)
+    module = sys.modules[keras.applications.EfficientNetB0.__module__]
+    monkeypatch.setattr(module.file_utils, "get_file", lambda *_, **__: path)
+    its = networks.build_feature_extractor(recipe, "imagenet")
+    expected = networks.forward(its)(some_photos())
+    close = {"rtol": 1e-3, "atol": 1e-4 * np.abs(expected).max()}
+    np.testing.assert_allclose(networks.forward(mine)(some_photos()), expected, **close)
+
+
+@pytest.mark.parametrize("name", ["my photos", "küche", "_mine", "2026-11"])
+def test_a_network_answers_whatever_its_recipe_is_called(name):
+    network = networks.build(replace(tiny_recipe(), name=name), None)
+    network = networks.in_float32(network)
+    photos = np.zeros((2, 32, 32, 3), np.uint8)
+    assert networks.forward(network)(photos).shape == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("failure", "words"),
     [

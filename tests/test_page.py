@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from conftest import tiny_recipe
 
 from pyimagesearch import config, page
+from pyimagesearch.recipe import Phase, Split
 
 
 @pytest.fixture(params=["logistic_regression", "fine_tune"])
@@ -29,6 +31,20 @@ def test_page_has_the_accuracy_every_class_every_picture_and_every_setting(repor
         assert word in text
     for word in ("learning_rate=0.001", "rotation_degrees=20", "units=8"):
         assert (word in text) == (report_page.parent.name == "fine_tune")
+
+
+def test_settings_say_what_was_used_of_the_augmentation():
+    head = Phase("head", augment=False)
+    shown = dict(page.settings(tiny_recipe(phases=(head,)), "fine_tune"))
+    assert "augment=False" in shown["phase head"]
+    assert not {"augmentation", "views"} & set(shown)
+    phases, split = (head, Phase("more", unfreeze_after="block4_pool")), Split(shuffle=False)
+    shown = dict(page.settings(tiny_recipe(phases=phases, views=None, split=split), "fine_tune"))
+    assert "augment=False" in shown["phase head"]
+    assert "augment=True" in shown["phase more"]
+    assert "rotation_degrees=20" in shown["augmentation"]
+    assert "afresh" in shown["views"]
+    assert "shuffle=False" in shown["split"]
 
 
 def test_page_of_logistic_regression_shows_no_augmentation(tmp_path):

@@ -80,6 +80,15 @@ def test_only_the_first_of_many_classes_are_drawn_and_the_title_says_so(tmp_path
     assert "the first 20 of 30 classes" in figures[0].get_suptitle()
 
 
+def test_confusion_matrix_of_hundreds_of_classes_stays_a_picture(tmp_path, figures):
+    classes = [f"class {number}" for number in range(200)]
+    pictures.draw_confusion(tmp_path / "confusion.png", np.eye(200, dtype=int), classes)
+    assert Image.open(tmp_path / "confusion.png").width < 5000
+    panel = figures[0].axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == classes[::4]
+    assert not panel.texts
+
+
 @pytest.mark.parametrize("count", [2, 11])
 def test_confusion_matrix_has_counts_shares_and_every_name(tmp_path, figures, count):
     classes = [f"a rather long name {number}" for number in range(count)]

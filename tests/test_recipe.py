@@ -22,6 +22,17 @@ def test_a_row_that_says_only_photos_and_classes_passes_with_its_name():
     assert row.image_size == 224
 
 
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a\\b", "..", ".mine", "--mine", 3])
+def test_a_name_that_is_no_folders_is_refused(name):
+    with pytest.raises(UserError, match="a recipe is named"):
+        recipe.checked({name: Recipe(**GOOD)})
+
+
+@pytest.mark.parametrize("name", ["my photos", "küche", "_mine", "2026-11"])
+def test_other_names_pass(name):
+    assert recipe.checked({name: Recipe(**GOOD)})[name].name == name
+
+
 @pytest.mark.parametrize("name", config.RECIPES)
 def test_every_row_of_the_config_passes_and_carries_its_own_name(name):
     assert list(recipe.wrong_fields(config.RECIPES[name])) == []
@@ -61,6 +72,9 @@ WRONG = [
     ({"backbone": None}, "backbone is None", "VGG16"),
     ({"backbone": ["VGG16"]}, "backbone is ['VGG16']", "VGG16"),
     ({"preprocessing": "none"}, "preprocessing is 'none'", "'rescale'"),
+    ({"preprocessing": "rescale", "backbone": "EfficientNetV2S"}, "'rescale'", "by itself"),
+    ({"preprocessing": "rescale", "backbone": "MobileNetV3Large"}, "'rescale'", "by itself"),
+    ({"preprocessing": "rescale", "backbone": "ConvNeXtTiny"}, "'rescale'", "by itself"),
     ({"image_size": 16}, "image_size is 16", "from 32"),
     ({"image_size": 224.0}, "image_size is 224.0", "whole number"),
     ({"backbone": "InceptionV3", "image_size": 74}, "image_size is 74", "75, for InceptionV3"),

@@ -119,5 +119,21 @@ def test_pieces_of_other_photos_or_columns_are_refused(splits):
             regression.fit_in_pieces(folder, "training", wrong, columns, 42)
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("max", 8e9), ("2000000000", 1.6e9), ("20000000000", 8e9), (None, 8e9)],
+)
+def test_memory_is_what_a_container_may_take(monkeypatch, tmp_path, limit, expected):
+    """Files that were read lately count as used, and make room."""
+    (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable:    7812500 kB\n")
+    monkeypatch.setattr(regression, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(regression, "CONTAINER", tmp_path)
+    if limit:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("1000000000\n")
+    (tmp_path / "memory.stat").write_text("anon 400000000\ninactive_file 600000000\n")
+    assert regression.available_memory() == expected
+
+
 def test_memory_is_what_the_system_says():
     assert 1e8 < regression.available_memory() < 1e14

@@ -44,6 +44,14 @@ def test_most_confused_pairs_come_most_frequent_first():
     assert pairs == [("zebra", "apple", 2), ("Noodles/Pasta", "zebra", 1)]
 
 
+@pytest.mark.parametrize("count", [3, 12, 120])
+def test_the_numbers_of_classes_stand_under_their_columns(count):
+    classes = [f"class {number}" for number in range(count)]
+    lines = report.confusion_text(np.arange(count), np.eye(count), classes).splitlines()
+    assert len({len(line) for line in lines[: count + 1]}) == 1
+    assert lines[count].split() == [f"({number})" for number in range(count)]
+
+
 def test_nothing_is_confused_where_everything_is_right():
     assert report.most_confused(TRUTH, np.eye(3)[TRUTH], CLASSES) == []
 

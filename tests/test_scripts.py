@@ -2,13 +2,25 @@
 
 import csv
 import os
+import re
+import shlex
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import CLASSES, assert_one_error, leftovers, make_flat_download, read
 
-from pyimagesearch import artifacts, config, console, features, images
+from pyimagesearch import (
+    artifacts,
+    checkpoint,
+    config,
+    console,
+    features,
+    files,
+    images,
+    views,
+)
 from pyimagesearch.recipe import METHODS, Phase
 
 BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
@@ -154,6 +166,111 @@ def test_features_are_extracted_again_when_the_photos_change(built, script):
     assert status == 0
     assert "extracting again: the photos of training have changed" in said
     assert script("train", "--method", "logistic_regression")[0] == 0
+
+
+def test_seconds_of_an_extraction_that_was_stopped_count(built, script, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    folder = config.OUTPUT_DIR / "tiny" / "features"
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "write_rows", stop)
+        assert script("extract_features")[0] == 130
+    begun = read(folder / features.BEGUN)
+    assert begun["csvs"]["training"]["seconds"] > 0
+    begun["csvs"]["training"]["seconds"] = 1000
+    files.write_json(folder / features.BEGUN, begun)
+    status, _, said = script("extract_features")
+    assert status == 0
+    assert re.search(r"training: 21 photos -> .* columns, 16 min 4\d s\)", said)
+    assert read(folder / features.MADE_FROM)["seconds"] > 1000
+
+
+def test_no_waiting_is_told_where_no_photo_was_read(built, script, monkeypatch):
+    write_json = files.write_json
+
+    def stop(path, value):
+        if path.name == "classes.json":
+            raise KeyboardInterrupt
+        write_json(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_json", stop)
+        assert script("extract_features")[0] == 130
+    status, _, said = script("extract_features")
+    assert status == 0
+    assert said.count("finished before the interruption") == 3
+    assert "waited for photos" not in said
+    made = read(config.OUTPUT_DIR / "tiny" / "features" / features.MADE_FROM)
+    assert made["waiting_share"] is None
+    assert made["seconds"] > 0
+
+
+def test_pictures_asked_for_anew_do_not_start_a_stopped_training_over(
+    built, tiny, script, monkeypatch
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, "save_network", stop)
+        assert script("train", "--method", "fine_tune")[0] == 130
+    tiny(mistakes=4, smoothing=0.5)
+    _, said = train(script, "fine_tune")
+    assert "going on after unfrozen" in said
+    folder = config.OUTPUT_DIR / "tiny" / "fine_tune"
+    assert {path.name for path in folder.glob("*_smoothed.png")} == {
+        f"{name}_smoothed.png" for name in ("warmup", "unfrozen", "history")
+    }
+
+
+def test_a_checkpoint_that_is_not_gone_on_with_is_deleted(trained, script):
+    left = trained() / artifacts.CHECKPOINT
+    left.write_bytes(b"of a forced training that was stopped at once")
+    _, said = train(script, "fine_tune")
+    assert "is trained already" in said
+    assert not left.exists()
+
+
+def test_more_mistakes_are_shown_when_they_are_asked_for(trained, tiny, script):
+    trained("logistic_regression")
+    tiny(mistakes=4)
+    _, said = train(script, "logistic_regression")
+    assert "training again: mistakes changed" in said
+
+
+def test_seconds_of_views_count_when_their_storing_was_stopped(built, script, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(views, "open_views", stop)
+        patch.setattr(checkpoint.Checkpoint, "total_seconds", 1000)
+        assert script("train", "--method", "fine_tune")[0] == 130
+    _, said = train(script, "fine_tune")
+    assert "going on after" not in said
+    assert read(config.OUTPUT_DIR / "tiny" / "fine_tune" / "metrics.json")["seconds"] > 1000
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_next_command_asks_what_was_trained_and_can_be_typed(
+    built, tiny, script, monkeypatch, method
+):
+    recipe = replace(config.RECIPES["tiny"], name="my tiny", method="fine_tune")
+    monkeypatch.setattr(config, "RECIPES", {"my tiny": recipe})
+    monkeypatch.setattr(config, "RECIPE", "my tiny")
+    said = script("build_dataset")[2]
+    if method == "logistic_regression":
+        said = script("extract_features")[2]
+    commands = []
+    for _ in range(2):
+        command = shlex.split(said.splitlines()[-1].split("next: ")[1])
+        commands.append(command)
+        status, _, said = script(command[1].removesuffix(".py"), *command[2:])
+        assert status == 0, said
+    assert commands[0][1] == "train.py"
+    assert commands[1][1] == "predict.py"
+    assert f"asking {config.OUTPUT_DIR / 'my tiny' / method}" in said
 
 
 def test_a_training_stopped_before_it_is_saved_is_only_saved(trained, script, monkeypatch):

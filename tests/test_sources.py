@@ -21,6 +21,26 @@ def test_a_folder_stands_for_the_photos_in_it_and_below_by_name():
     assert list(sources.photos_of(["in"])) == ["in/a.jpg", "in/b.jpg", "in/deep/c.png"]
 
 
+def test_hidden_folders_are_left_out_unless_they_are_named():
+    made("in/a.jpg", "in/.thumbnails/a.jpg", "in/b/.ipynb_checkpoints/b.jpg")
+    assert list(sources.photos_of(["in"])) == ["in/a.jpg"]
+    assert list(sources.photos_of(["in/.thumbnails"])) == ["in/.thumbnails/a.jpg"]
+
+
+def test_an_address_may_have_letters_beyond_ascii(server):
+    address, asked = server
+    for name in ("Crème brûlée.jpg?größe=1&x=a+b", "Cr%C3%A8me.jpg"):
+        with pytest.raises(sources.Unreadable, match="Not Found"):
+            sources.read(f"{address}/{name}")
+    assert asked == [
+        "/Cr%C3%A8me%20br%C3%BBl%C3%A9e.jpg?gr%C3%B6%C3%9Fe=1&x=a+b",
+        "/Cr%C3%A8me.jpg",
+    ]
+    assert sources.in_ascii("https://bücher.example/a") == "https://xn--bcher-kva.example/a"
+    plain = "https://user@example.org:8000/a,b;c/(d)!?e=[f]&g='h'"
+    assert sources.in_ascii(plain) == plain
+
+
 def test_a_link_back_to_its_folder_is_not_followed():
     made("in/a.jpg")
     os.symlink("..", "in/loop")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import assert_one_error, make_flat_download, make_photo
 
-from pyimagesearch import artifacts, checkpoint, config
+from pyimagesearch import artifacts, config
 
 TROJAN = "touch ran"  # leaves a file where it is run
 
@@ -120,7 +120,7 @@ def test_a_file_that_carries_code_is_refused_and_does_not_run(
 def test_a_checkpoint_with_a_pickle_in_it_is_not_gone_on_with(trained, script):
     folder = trained()
     (folder / artifacts.METRICS).unlink()
-    np.savez(folder / checkpoint.NAME, facts=np.array([Pickled()], dtype=object))
+    np.savez(folder / artifacts.CHECKPOINT, facts=np.array([Pickled()], dtype=object))
     status, _, said = script("train")
     assert status == 0
     assert "is damaged" in said

