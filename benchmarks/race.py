@@ -120,7 +120,7 @@ def extract(race):
         plain.append(race.plain("extract")[0])
         ours.append(race.ours("extract")[0])
         made = files.read_json(race.work / "ours" / "sample" / "features" / "made_from.json")
-        waited.append(made["waiting_share"])
+        waited.append(made["waiting_share"] or 0)
     limit = race.ours("forward")[2]
     return [
         compared("photos -> CSV, whole process (s)", plain, ours),

@@ -47,9 +47,9 @@ RECIPES = checked(
         # Deep Learning", 2019-06-03: 0.78 after the warm-up, 0.87 after the last block learned.
         # Food-11 itself could not be fetched here. On 3,000 photos of ten of Food-101's dishes:
         # 0.762, then 0.832 of 600 evaluation photos, in 20 minutes on a 2-core AMD EPYC (Zen 5),
-        # in 45 on an older one (Zen 4). On 1,000 of them with 25 + 10 epochs, mean of three seeds:
-        # 0.621, then 0.719. A plain port of the original scripts on these, 12 + 6 epochs, one
-        # seed: 0.540, then 0.652.
+        # in 45 on an older one (Zen 4). On 1,000 of them with 25 + 10 epochs: 0.635, mean of nine
+        # seeds, then 0.719, mean of three. A plain port of the original scripts on these, 12 + 6
+        # epochs, one seed: 0.540, then 0.652.
         "food11": Recipe(
             source="Food-11",
             classes=(
