@@ -116,7 +116,9 @@ def resize(photo, size):
     Shrinking averages the pixels that fall together; picking single ones makes false patterns.
     """
     height, width = photo.shape[:2]
-    if height > size or width > size:
+    # Where only one side shrinks, and to no less than half, a straight line between two pixels
+    # passes none over.
+    if min(height, width) > size or max(height, width) > 2 * size:
         small = min(width, size), min(height, size)
         photo = cv2.resize(photo, small, interpolation=cv2.INTER_AREA)
     return cv2.resize(photo, (size, size), interpolation=cv2.INTER_LINEAR)
