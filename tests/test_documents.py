@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,20 @@ def test_race_is_shown_as_it_was_measured(page, place, results):
         measured = figures[name]
         seen = [measured["plain"], measured["ours"], measured["ratio"][0]]
         assert [plain, ours, ratio] == [f"{number:.3g}" for number in seen]
+
+
+def test_accuracy_of_stored_views_is_shown_as_it_was_measured():
+    kept = json.loads((ROOT / "benchmarks" / "accuracy.json").read_text())["sample 20 + 10"]
+    seeds = set(kept["fresh"]) & set(kept["stored"])
+    page = (ROOT / "docs" / "computing_once.md").read_text(encoding="utf-8")
+    table = page.split(f"| {len(seeds)} trainings each | validation (83) | evaluation (84) |")[1]
+    lines = iter(table.split("\n\n")[0].splitlines()[2:])
+    for phase in ("warmup", "unfrozen"):
+        for way in ("fresh", "stored"):
+            shown = next(lines).strip("| ").split(" | ")[1:]
+            for split, cell in zip(("validation", "evaluation"), shown, strict=True):
+                numbers = [kept[way][seed][f"{phase}, {split}"] for seed in seeds]
+                assert cell == f"{statistics.mean(numbers):.3f} ± {statistics.stdev(numbers):.3f}"
 
 
 @pytest.mark.parametrize("argument", ["--help", "--nonsense"])
