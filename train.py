@@ -158,6 +158,9 @@ def fine_tune(recipe, splits, folder, made_from, tensorboard):
     of = {**learned, "precision": precision, "versions": artifacts.versions()}
     done = checkpoint.Checkpoint(folder, of, classifier, recipe.phases)
     done.resume()
+    for phase in recipe.phases[: done.phase]:
+        # Since they were drawn the recipe may have been told to smooth them.
+        draw_phase(folder, recipe, phase, done.rows)
     logs = folder / "tensorboard"
     if logs.is_dir() and not done.phase and not done.epoch:
         for old in logs.iterdir():  # of another training; the folder may be another disk
@@ -217,9 +220,6 @@ def save(classifier, recipe, done, folder):
     from pyimagesearch import artifacts, files, pictures
 
     evaluations = done.evaluations
-    for phase in recipe.phases:
-        # Once more: since then the recipe may have been told to smooth them.
-        draw_phase(folder, recipe, phase, done.rows)
     if len(recipe.phases) > 1:
         title = f"{recipe.name}: all phases"
         pictures.draw_learning(folder, "history", done.rows, title, recipe.smoothing)

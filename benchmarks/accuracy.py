@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=(1, 2, 3), metavar="SEED")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     out = ROOT / config.OUTPUT_DIR / "accuracy"
-    parser.set_defaults(out=out, seed=config.SEED, fresh=False)
+    parser.set_defaults(out=out)
     arguments = parser.parse_args()
     if arguments.warmup + arguments.unfrozen > POOL:
         parser.error(f"fresh augmentation has {POOL} views, one an epoch")

@@ -1,7 +1,7 @@
 """What race.py runs of this project: its own scripts on a dataset and a schedule of the race's.
 
     python benchmarks/ours.py extract   DATASET OUT
-    python benchmarks/ours.py fine_tune DATASET OUT [--warmup 50] [--unfrozen 20] [--fresh]
+    python benchmarks/ours.py fine_tune DATASET OUT [--warmup 50] [--unfrozen 20]
     python benchmarks/ours.py WHAT      DATASET OUT
 
 DATASET holds <split>/<class>/ folders as build_dataset.py makes them. WHAT is also `regression`
@@ -31,8 +31,6 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--warmup", type=int, default=50)
     parser.add_argument("--unfrozen", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=config.SEED)
-    parser.add_argument("--fresh", action="store_true", help="augment afresh in every epoch")
     arguments = parser.parse_args()
     recipe = take_over(arguments)
     if arguments.what in PARTS:
@@ -56,10 +54,8 @@ def take_over(arguments):
         replace(phase, epochs=epochs)
         for phase, epochs in zip(food11.phases, (arguments.warmup, arguments.unfrozen), strict=True)
     ]
-    views = None if arguments.fresh else food11.views
-    row = replace(food11, classes=classes, official_counts=None, phases=tuple(phases), views=views)
+    row = replace(food11, classes=classes, official_counts=None, phases=tuple(phases))
     config.RECIPES = checked({dataset.name: row})
-    config.SEED = arguments.seed
     config.DATASET_DIR, config.OUTPUT_DIR = dataset.parent, arguments.out
     return config.RECIPES[dataset.name]
 

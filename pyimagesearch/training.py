@@ -123,8 +123,9 @@ def is_over(phase, checkpoint):
     """Tell whether no epoch of a phase is left, because it had them all or did not get better."""
     if checkpoint.epoch >= phase.epochs:
         return True
-    patient = not checkpoint.epoch or phase.patience is None
-    return not patient and epochs_since_best(phase, checkpoint.rows) >= phase.patience
+    if not checkpoint.epoch or phase.patience is None:
+        return False
+    return epochs_since_best(phase, checkpoint.rows) >= phase.patience
 
 
 def tensorboard(log_dir, phase):

@@ -106,7 +106,7 @@ def test_what_is_in_the_results_is_not_trained_again(accuracy, monkeypatch, tmp_
     for seeds in ("1", "3"), ("1", "2", "3"):
         options = ("--seeds", *seeds, "--results", str(results))
         with monkeypatch.context() as patch:
-            for name in ("DATASET_DIR", "OUTPUT_DIR", "RECIPES", "SEED"):
+            for name in ("DATASET_DIR", "OUTPUT_DIR", "RECIPES"):
                 patch.setattr(config, name, getattr(config, name))  # put back afterwards
             patch.setattr(sys, "argv", ["accuracy.py", str(tmp_path / "photos"), *options])
             accuracy.main()
