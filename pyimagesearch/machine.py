@@ -24,7 +24,6 @@ def computes_in_bfloat16():
     return bool(processor_flags() & {"amx_bf16", "avx512_bf16"})
 
 
-def has_avx2_alone():
-    """Tell whether the processor has AVX2 and no AVX-512, as most laptops."""
-    flags = processor_flags()
-    return "avx2" in flags and "avx512f" not in flags
+def has_avx2():
+    """Tell whether the processor has AVX2, as most of the last ten years, with AVX-512 or not."""
+    return "avx2" in processor_flags()

@@ -52,14 +52,14 @@ def ways_of_vgg16(monkeypatch, policy, flags):
     return {name: way for name, way in ways.items() if way is not None}
 
 
-def test_tiles_serve_float32_on_a_processor_with_avx2_alone(monkeypatch):
-    ways = ways_of_vgg16(monkeypatch, "float32", AVX2_PROCESSOR)
+@pytest.mark.parametrize("processor", [AVX2_PROCESSOR, BFLOAT16_PROCESSOR])
+def test_tiles_serve_float32_on_a_processor_with_avx2(monkeypatch, processor):
+    ways = ways_of_vgg16(monkeypatch, "float32", processor)
     assert list(ways) == [
         "block2_conv2",
         *(f"block{block}_conv{n}" for block in (3, 4, 5) for n in (1, 2, 3)),
     ]
     assert set(ways.values()) == {convolutions.by_tiles}
-    assert not ways_of_vgg16(monkeypatch, "float32", BFLOAT16_PROCESSOR)
     assert not ways_of_vgg16(monkeypatch, "float32", set())
 
 

@@ -35,6 +35,40 @@ def test_our_schedule_sends_each_view_and_each_other_photo_through_once(race):
     assert race.our_schedule(parts, (33, 10, 5)) == pytest.approx(learning + frozen)
 
 
+def test_the_clock_leaves_out_the_last_batch_of_each_pass(race, monkeypatch):
+    """Two passes of 64 + 19 photos, with 100 seconds between them."""
+    clock = importlib.import_module("clock").Clock()
+    for start in (0, 100):
+        clock.on_test_begin()
+        for end in (start + 5, start + 7, start + 8):
+            monkeypatch.setattr("time.perf_counter", lambda end=end: end)
+            clock.on_test_batch_end(0)
+    assert clock.median("test") == 2
+
+
+def test_extraction_is_raced_in_float32_too(race, tmp_path, monkeypatch):
+    made = tmp_path / "ours" / "sample" / "features" / "made_from.json"
+
+    def run(script, what, dataset, *options):
+        precision = options[-1]
+        if "plain" in script:
+            race.files.write_json(tmp_path / "plain" / "plain_extract.json", {})
+            return 12.0, 1e9
+        slow = 2 if precision == "float32" else 1
+        said = {"precision": precision, "photos_a_second": 8 / slow}
+        race.files.write_json(tmp_path / "ours" / f"ours_{what}.json", said)
+        figures = {"photos": {"training": 6}, "seconds": slow, "waiting_share": None}
+        race.files.write_json(made, figures)
+        return 3.0 * slow, 1e9
+
+    monkeypatch.setattr(race, "run", run)
+    rows = {row["figure"]: row for row in race.extract(race.Race(tmp_path, tmp_path, 2, None))}
+    assert rows["photos -> CSV, whole process (s)"]["ratio"] == [4, 4, 4]
+    assert rows["photos -> CSV, whole process, in float32 (s)"]["ratio"] == [2, 2, 2]
+    assert rows["photos/s of the extraction, float32"]["ours"] == 3
+    assert rows["photos/s of the forward pass alone, float32"]["ours"] == 4
+
+
 def test_the_race_of_csvs_needs_none_before_it(race, tmp_path, monkeypatch):
     made = tmp_path / "ours" / "sample" / "features" / "training.csv"
 
