@@ -83,10 +83,10 @@ def find(recipe, splits, seed):
 
 def recognise(recipe, source, splits):
     """Return the layout of a download."""
-    inside = {each.name for each in source.iterdir() if each.is_dir() and visible(each)}
+    inside = {each.name for each in source.iterdir() if each.is_dir() and images.visible(each)}
     if inside & set(splits):
         first = source / next(split for split in splits if split in inside)
-        has_folders = any(visible(each) and each.is_dir() for each in first.iterdir())
+        has_folders = any(images.visible(each) and each.is_dir() for each in first.iterdir())
         return "folders" if has_folders else "flat"
     wanted = {folder_name(name) for name in recipe.classes}
     class_folders = [path for name, path in images.folders_in(source).items() if name in wanted]
@@ -111,12 +111,12 @@ def say_passed_over(source, used):
     endings, deeper = Counter(), []
     homes = {path.parent for path in used}
     for folder, inside, names in os.walk(source):
-        inside[:] = [name for name in inside if visible(Path(name))]
+        inside[:] = [name for name in inside if images.visible(Path(name))]
         paths = [Path(folder, name) for name in names]
         endings.update(
             path.suffix.lower() or "without an ending"
             for path in paths
-            if visible(path) and path.suffix.lower() not in images.SUFFIXES
+            if images.visible(path) and path.suffix.lower() not in images.SUFFIXES
         )
         if homes.intersection(Path(folder).parents):
             deeper += [path for path in paths if images.is_photo(path) and path not in used]
@@ -136,12 +136,6 @@ def say_passed_over(source, used):
 def inside_of(folder):
     """Say what lies in a folder, the first few names."""
     return ", ".join(sorted(each.name for each in folder.iterdir())[:8]) or "nothing"
-
-
-def visible(path):
-    """Tell whether a file or folder is the download's, not its archiver's or system's."""
-    name = path.name.lower()
-    return not name.startswith((".", "__macosx")) and name not in ("thumbs.db", "desktop.ini")
 
 
 def split_folder(source, split, splits):
@@ -185,7 +179,9 @@ def find_in_folders(recipe, folder, inside="", others_too=False):
         others_too: allow folders of other classes, which are not used.
     """
     wanted = [folder_name(name) for name in recipe.classes]
-    present = {name: path for name, path in images.folders_in(folder).items() if visible(path)}
+    present = {
+        name: path for name, path in images.folders_in(folder).items() if images.visible(path)
+    }
     strange, missing = sorted(present.keys() - set(wanted)), sorted(set(wanted) - present.keys())
     if missing or (strange and not others_too):
         kind = "lacks the folder" if missing else "has a folder"
@@ -205,7 +201,7 @@ def find_unsplit(recipe, source):
     others = sorted(
         name
         for name, path in images.folders_in(source).items()
-        if visible(path) and name not in map(folder_name, recipe.classes)
+        if images.visible(path) and name not in map(folder_name, recipe.classes)
     )
     if others:
         console.info(

@@ -41,6 +41,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Whatever a file's name says. PostScript is not among them: Pillow would let Ghostscript run it.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 # Pillow's decoders raise all of these on damaged files.
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError),
@@ -74,7 +76,7 @@ def read_rgb(source, at_least=None):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(BytesIO(data)) as picture:
+            with Image.open(BytesIO(data), formats=FORMATS) as picture:
                 if at_least is not None:
                     picture.draft(None, (at_least, at_least))
                 # `load` raises on a file cut short, where OpenCV would fill up with grey.
@@ -251,6 +253,12 @@ def folders_in(folder):
                 f"the letter and behind it. Put their photos into one"
             )
     return found
+
+
+def visible(path):
+    """Tell whether a file or folder is a person's, not its archiver's or system's."""
+    name = path.name.lower()
+    return not name.startswith((".", "__macosx")) and name not in ("thumbs.db", "desktop.ini")
 
 
 def photos_in(folder):

@@ -53,11 +53,11 @@ def photos_of(names):
 def photos_below(folder):
     """Return the photos in a folder and below it, by name.
 
-    Links to folders are not followed, and hidden folders are left out.
+    Links to folders are not followed; hidden folders and those of archivers are left out.
     """
     photos = []
     for parent, folders, _ in os.walk(folder):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        folders[:] = sorted(each for each in folders if images.visible(Path(each)))
         photos += images.photos_in(Path(parent))
     return photos
 

@@ -22,7 +22,7 @@ def test_a_folder_stands_for_the_photos_in_it_and_below_by_name():
 
 
 def test_hidden_folders_are_left_out_unless_they_are_named():
-    made("in/a.jpg", "in/.thumbnails/a.jpg", "in/b/.ipynb_checkpoints/b.jpg")
+    made("in/a.jpg", "in/.thumbnails/a.jpg", "in/b/.ipynb_checkpoints/b.jpg", "in/__MACOSX/a.jpg")
     assert list(sources.photos_of(["in"])) == ["in/a.jpg"]
     assert list(sources.photos_of(["in/.thumbnails"])) == ["in/.thumbnails/a.jpg"]
 
