@@ -168,7 +168,9 @@ def show_lines(name, best, first):
 def show_json(name, best, first):
     """Print an answer as a line of JSON."""
     classes = [{"class": label, "probability": share} for label, share in best]
-    console.show(json.dumps({"image": name, "classes": classes}, ensure_ascii=False))
+    # An escape of any other kind than \uXXXX would be no JSON.
+    everything = "utf" in (sys.stdout.encoding or "").lower()
+    console.show(json.dumps({"image": name, "classes": classes}, ensure_ascii=not everything))
 
 
 def show_csv(name, best, first):

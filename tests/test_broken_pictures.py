@@ -142,3 +142,16 @@ def test_build_dataset_leaves_them_out_and_predict_reports_each(trained, tiny, s
     assert not kept & {f"0_{name}" for name in BROKEN}
     rejected = (config.DATASET_DIR / "tiny" / "rejected.csv").read_text()
     assert rejected.count("\n") == len(BROKEN) + 1
+
+
+def test_a_photo_is_no_program_for_ghostscript(tmp_path, monkeypatch):
+    ran = tmp_path / "ran"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {ran}\nexit 1\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    data = io.BytesIO()
+    photo().save(data, "EPS")
+    (tmp_path / "photo.jpg").write_bytes(data.getvalue())
+    with pytest.raises(images.BrokenPhoto):
+        images.read_rgb(tmp_path / "photo.jpg")
+    assert not ran.exists()

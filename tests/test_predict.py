@@ -1,6 +1,7 @@
 """predict.py on photos, folders, patterns and addresses, in every format."""
 
 import csv
+import importlib
 import io
 import json
 from pathlib import Path
@@ -149,3 +150,14 @@ def test_every_photo_has_a_copy_of_its_own_whatever_the_names(photos, script):
     made = sorted(path.name for path in folder.glob("[pP]*.png"))
     assert made == ["PHOTO (4).png", "photo (2).png", "photo (3).png", "photo.png"]
     assert len(list(folder.glob("*.png"))) == before + 4
+
+
+def test_json_is_json_in_any_encoding(monkeypatch):
+    out = io.BytesIO()
+    latin2 = io.TextIOWrapper(out, encoding="iso8859-2", errors="backslashreplace")
+    monkeypatch.setattr("sys.stdout", latin2)
+    importlib.import_module("predict").show_json("crème.jpg", [("crème 🍮", 0.5)], True)
+    latin2.flush()
+    answer = json.loads(out.getvalue().decode("iso8859-2"))
+    assert answer["image"] == "crème.jpg"
+    assert answer["classes"] == [{"class": "crème 🍮", "probability": 0.5}]

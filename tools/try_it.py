@@ -88,7 +88,9 @@ def open_page(folder, classifier, port, show):
             upload = ui.upload(
                 label="Drop a photo here, or choose one with +",
                 on_upload=answer,
-                on_rejected=lambda: ui.notify(f"larger than {LARGEST_FILE // 1_000_000} MB"),
+                on_rejected=lambda: ui.notify(
+                    f"not taken: no picture, or larger than {LARGEST_FILE // 1_000_000} MB"
+                ),
                 max_file_size=LARGEST_FILE,
                 auto_upload=True,
             ).classes("w-full")
