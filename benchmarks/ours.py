@@ -33,6 +33,7 @@ def main():
     parser.add_argument("--unfrozen", type=int, default=20)
     parser.add_argument("--precision", default=config.PRECISION)
     arguments = parser.parse_args()
+    config.PRECISION = arguments.precision
     recipe = take_over(arguments)
     if arguments.what in PARTS:
         result = PARTS[arguments.what](recipe, arguments.out)
@@ -58,7 +59,6 @@ def take_over(arguments):
     row = replace(food11, classes=classes, official_counts=None, phases=tuple(phases))
     config.RECIPES = checked({dataset.name: row})
     config.DATASET_DIR, config.OUTPUT_DIR = dataset.parent, arguments.out
-    config.PRECISION = arguments.precision
     return config.RECIPES[dataset.name]
 
 
