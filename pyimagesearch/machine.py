@@ -25,5 +25,5 @@ def computes_in_bfloat16():
 
 
 def has_avx2():
-    """Tell whether the processor has AVX2, as most of the last ten years, with AVX-512 or not."""
+    """Tell whether the processor has AVX2, as most of the last ten years have."""
     return "avx2" in processor_flags()

@@ -46,7 +46,9 @@ def test_the_clock_leaves_out_the_last_batch_of_each_pass(race, monkeypatch):
     assert clock.median("test") == 2
 
 
-def test_extraction_is_raced_in_float32_too(race, tmp_path, monkeypatch):
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_extraction_is_raced_in_float32_once(race, tmp_path, monkeypatch, bfloat16):
+    monkeypatch.setattr(race.machine, "computes_in_bfloat16", lambda: bfloat16)
     made = tmp_path / "ours" / "sample" / "features" / "made_from.json"
 
     def run(script, what, dataset, *options):
@@ -54,8 +56,11 @@ def test_extraction_is_raced_in_float32_too(race, tmp_path, monkeypatch):
         if "plain" in script:
             race.files.write_json(tmp_path / "plain" / "plain_extract.json", {})
             return 12.0, 1e9
-        slow = 2 if precision == "float32" else 1
-        said = {"precision": precision, "photos_a_second": 8 / slow}
+        slow = 2 if precision == "float32" or not bfloat16 else 1
+        said = {
+            "precision": "float32" if slow == 2 else "mixed_bfloat16",
+            "photos_a_second": 8 / slow,
+        }
         race.files.write_json(tmp_path / "ours" / f"ours_{what}.json", said)
         figures = {"photos": {"training": 6}, "seconds": slow, "waiting_share": None}
         race.files.write_json(made, figures)
@@ -63,8 +68,12 @@ def test_extraction_is_raced_in_float32_too(race, tmp_path, monkeypatch):
 
     monkeypatch.setattr(race, "run", run)
     rows = {row["figure"]: row for row in race.extract(race.Race(tmp_path, tmp_path, 2, None))}
-    assert rows["photos -> CSV, whole process (s)"]["ratio"] == [4, 4, 4]
-    assert rows["photos -> CSV, whole process, in float32 (s)"]["ratio"] == [2, 2, 2]
+    if bfloat16:
+        assert rows["photos -> CSV, whole process (s)"]["ratio"] == [4, 4, 4]
+        assert rows["photos -> CSV, whole process, in float32 (s)"]["ratio"] == [2, 2, 2]
+    else:
+        assert rows["photos -> CSV, whole process (s)"]["ratio"] == [2, 2, 2]
+        assert len(rows) == 4
     assert rows["photos/s of the extraction, float32"]["ours"] == 3
     assert rows["photos/s of the forward pass alone, float32"]["ours"] == 4
 
