@@ -1,27 +1,29 @@
-# make setup   a .venv with everything in it      make demo   the whole road, on real photos
-# make test    the tests                          make lint   ruff and codespell
-# make bench   the race against a plain port of the tutorials, which takes long
-.PHONY: setup demo test lint bench
+# make setup   create .venv and install all packages   make demo   run all scripts on real photos
+# make test    run the tests                           make lint   run ruff and codespell
+# make soak    run the slow tests: kills, races and big sizes
+# make bench   measure this project against a plain port of the tutorials; takes hours
+.PHONY: setup demo test soak lint bench
 
 BIN := .venv/bin
 
 setup: .venv/ready
 
-SUPPORTED := 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+IS_SUPPORTED := 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 
-# Into the .venv that is there, or a new one of the first Python on the PATH that TensorFlow supports.
+# Install into the existing .venv. If there is none, create it with the first Python on the PATH
+# that TensorFlow supports.
 .venv/ready: requirements.txt requirements-extras.txt requirements-dev.txt
-	@if [ -n "$(PYTHON)" ] || ! $(BIN)/python -c $(SUPPORTED) 2>/dev/null; then \
+	@if [ -n "$(PYTHON)" ] || ! $(BIN)/python -c $(IS_SUPPORTED) 2>/dev/null; then \
 	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
-	    if $$python -c $(SUPPORTED) 2>/dev/null; then found=$$python; break; fi; \
+	    if $$python -c $(IS_SUPPORTED) 2>/dev/null; then found=$$python; break; fi; \
 	  done; \
 	  if [ -z "$$found" ]; then \
-	    echo "[ERROR] no Python 3.11, 3.12 or 3.13 found. Install one, or name it: make setup PYTHON=/path/to/python3.13"; \
+	    echo "[ERROR] Python 3.11, 3.12 or 3.13 not found. Install one, or give its path: make setup PYTHON=/path/to/python3.13"; \
 	    exit 2; \
 	  fi; \
 	  $$found -m venv --clear .venv || exit 2; \
 	fi; \
-	echo "[INFO] installing into .venv with $$($(BIN)/python --version), about a minute"; \
+	echo "[INFO] installing packages into .venv for $$($(BIN)/python --version), about a minute"; \
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
 	$(BIN)/python -m pip install \
 	  --quiet --disable-pip-version-check --requirement requirements-dev.txt
@@ -33,6 +35,10 @@ demo: setup
 test: setup
 	@$(BIN)/python tools/get_weights.py
 	@$(BIN)/python -m pytest
+
+soak: setup
+	@$(BIN)/python tools/get_weights.py
+	@$(BIN)/python -m pytest -m soak
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell

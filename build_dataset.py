@@ -1,44 +1,55 @@
-"""Sort a download into dataset/<recipe>/<split>/<class>/, checking that every photo decodes.
+"""Copy the photos of a download to dataset/<recipe>/<split>/<class>/ and check each of them.
 
     python build_dataset.py --recipe food11
 
-The download is read where the recipe's `source` says and is left as it is. Running this again
-changes nothing that is in place.
+The download is read from the recipe's `source`, and is not changed. If you run the script again,
+it only copies new and changed photos.
 """
 
-from pyimagesearch import console
+from pathlib import Path
+
+from pyimagesearch.recipe import find_recipe
+from pyimagesearch.support import console
 
 
 def main(argv=None):
-    parser = console.parser(__doc__.splitlines()[0])
+    parser = console.argument_parser(__doc__.splitlines()[0])
     parser.add_argument("--force", action="store_true", help="check and copy every photo again")
     arguments = parser.parse_args(argv)
 
-    from pyimagesearch import config, datasets, files
+    from pyimagesearch import config, datasets
+    from pyimagesearch.support import files
 
-    recipe = console.find_recipe(arguments.recipe)
-    splits = (config.TRAIN, config.VAL, config.TEST)
-    clock = console.Stopwatch()
+    recipe = find_recipe(config.RECIPES, arguments.recipe or config.RECIPE)
+    split_names = (config.TRAIN, config.VAL, config.TEST)
+    folder = Path(config.DATASET_DIR) / recipe.name
+    stopwatch = console.Stopwatch()
 
-    entries = datasets.find(recipe, splits, config.SEED)
-    console.info(f"{recipe.source}: {len(entries):,} photos in {len(recipe.classes)} classes")
+    originals = datasets.find_originals(recipe, split_names, config.SEED)
+    console.info(f"{recipe.source}: {len(originals):,} photos of {len(recipe.classes)} classes")
+    targets = datasets.plan_copies(recipe, originals, folder)
 
-    targets = datasets.plan(recipe, entries, config.DATASET_DIR)
-    with files.held(config.DATASET_DIR / recipe.name):
-        with console.progress("checking and copying", len(entries)) as done:
-            results = datasets.build(entries, targets, arguments.force, done)
-        datasets.report_build(recipe, results, config.DATASET_DIR, splits)
+    # Every photo is decoded once here. A damaged one would otherwise stop the training later.
+    results = []
+    with files.locked(folder):
+        for split in split_names:
+            in_split = {photo: target for photo, target in targets.items() if photo.split == split}
+            console.info(f"processing '{split} split': {len(in_split):,} photos...")
+            with console.progress(f"{split} split", len(in_split)) as advance:
+                for result in datasets.copy_photos(in_split, arguments.force):
+                    results.append(result)
+                    advance()
+        datasets.report_problems(recipe, results, folder, split_names)
 
-    console.show(datasets.count_table(recipe, results, splits))
-    new = sum(each.new for each in results)
-    kept = sum(each.reason is None for each in results)
-    folder = config.DATASET_DIR / recipe.name
+    console.show(datasets.count_table(recipe, results, split_names))
+    total = sum(result.error is None for result in results)
+    new = sum(result.is_new for result in results)
     if new:
-        console.info(f"{new:,} photos copied, {kept:,} in all -> {folder} ({clock})")
+        console.info(f"{total:,} photos in {folder}, {new:,} of them new ({stopwatch})")
     else:
-        console.info(f"{folder} is up to date: {kept:,} photos ({clock})")
-    follows = "extract_features" if recipe.method == "logistic_regression" else "train"
-    console.info(f"next: {console.command(follows, recipe.name)}")
+        console.info(f"{folder} is up to date: {total:,} photos ({stopwatch})")
+    next_script = "extract_features" if recipe.method == "logistic_regression" else "train"
+    console.info(f"next: {console.command(next_script, recipe.name)}")
 
 
 if __name__ == "__main__":

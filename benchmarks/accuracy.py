@@ -1,25 +1,25 @@
-"""Stored views against fresh augmentation: accuracy after each phase, over many trainings.
+"""Stored views compared with fresh augmentation: accuracy after each phase of many trainings.
 
     python benchmarks/accuracy.py DATASET --warmup 20 --unfrozen 10 --seeds 1 2 3
 
-DATASET holds <split>/<class>/ folders. 36 views of each training photo, stored once, serve all
-trainings, which is what makes many of them affordable on a CPU. Fresh augmentation takes another
-one in every epoch, none twice, as it is. A training on stored views draws as many as train.py
-stores, shares as many between the phases, and learns from them as train.py does. A seed draws the
-views, the head's first numbers, the order of the photos and dropout. What is in the results already
-is not trained again.
+DATASET has <split>/<class>/ folders. 36 views of each training photo are stored once and serve all
+trainings, so that many trainings are possible on a CPU. Fresh augmentation uses another view in
+every epoch and none twice. A training on stored views draws as many views as train.py stores,
+shares as many between the phases, and varies them as train.py does. A seed decides the views, the
+first weights of the head, the order of the photos and dropout. Trainings that are in the results
+already are skipped.
 """
 
 import argparse
-import functools
 import statistics
 from pathlib import Path
 
 import numpy as np
-from ours import take_over
+from ours import SPLIT_NAMES, use_dataset
 from race import ROOT, measured_on
 
-from pyimagesearch import config, console, files, images
+from pyimagesearch import config, datasets
+from pyimagesearch.support import console, files
 
 RESULTS = ROOT / "benchmarks" / "accuracy.json"
 POOL = 36  # views of each photo
@@ -38,105 +38,116 @@ def main():
     arguments = parser.parse_args()
     if arguments.warmup + arguments.unfrozen > POOL:
         parser.error(f"fresh augmentation has {POOL} views, one an epoch")
-    console.load_tensorflow()
-    recipe = take_over(arguments)
-    splits = [
-        images.list_photos(config.DATASET_DIR, recipe, split)
-        for split in (config.TRAIN, config.VAL, config.TEST)
-    ]
+    console.import_tensorflow()
+    recipe = use_dataset(arguments)
+    splits = datasets.list_splits(config.DATASET_DIR, recipe, SPLIT_NAMES)
     schedule = f"{recipe.name} {arguments.warmup} + {arguments.unfrozen}"
-    kept = files.read_json(arguments.results) or {}
-    trainings = kept.setdefault(schedule, {way: {} for way in WAYS})
+    results = files.read_json(arguments.results) or {}
+    trainings = results.setdefault(schedule, {way: {} for way in WAYS})
     for seed in arguments.seeds:
         for way in WAYS:
             if str(seed) in trainings[way]:
                 continue
-            clock = console.Stopwatch()
-            seen = draw(recipe, way, seed)
-            found = train(recipe, splits, way, seed, seen, out / recipe.name)
-            trainings[way][str(seed)] = found
-            kept["machine"] = measured_on()
-            files.write_json(arguments.results, kept)
-            words = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
-            console.info(f"{way} {seed}: {words} ({clock})")
+            stopwatch = console.Stopwatch()
+            view_numbers = draw_views(recipe, way, seed)
+            accuracies = train(recipe, splits, way, seed, view_numbers, out / recipe.name)
+            trainings[way][str(seed)] = accuracies
+            results["machine"] = measured_on()
+            files.write_json(arguments.results, results)
+            words = ", ".join(f"{name} {value:.3f}" for name, value in accuracies.items())
+            console.info(f"{way} {seed}: {words} ({stopwatch})")
     console.show(table(trainings))
 
 
-def draw(recipe, way, seed):
-    """Return the numbers of the views that each phase of a training learns from."""
-    from pyimagesearch import views
+def draw_views(recipe, way, seed):
+    """Return the numbers of the views that each phase of a training uses, one tuple a phase."""
+    from pyimagesearch import frozen
 
     order = tuple(map(int, np.random.default_rng(seed).permutation(POOL)))
     if way == "stored":
-        return [
-            tuple(order[number] for number in views.views_of(recipe, phase))
-            for phase in range(len(recipe.phases))
-        ]
+        views = frozen.Views(config.STORED_VIEWS, config.SHARED_VIEWS)
+        numbers = [frozen.view_numbers(recipe, number, views) for number in (0, 1)]
+        return [tuple(order[number] for number in phase_numbers) for phase_numbers in numbers]
     first, second = (phase.epochs for phase in recipe.phases)
     return [order[:first], order[first : first + second]]
 
 
-def train(recipe, splits, way, seed, seen, folder):
+def train(recipe, splits, way, seed, view_numbers, folder):
     """Train once; return {"<phase>, <split>": accuracy}.
 
     Args:
-        recipe: a row with stored views.
-        splits: (training, validation, evaluation) as images.Photos.
+        recipe: a row of config.RECIPES.
+        splits: datasets.Splits.
         way: "fresh" or "stored".
-        seed: of the training. Views are drawn with config.SEED.
-        seen: numbers of views, for each phase.
-        folder: for stored views.
+        seed: of the training. The views are computed with config.SEED.
+        view_numbers: from draw_views.
+        folder: for the stored outputs.
     """
     import keras
-    import tensorflow as tf
 
-    from pyimagesearch import artifacts, networks, training, views
+    from pyimagesearch import frozen, networks
 
     keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
     networks.set_precision(config.PRECISION)
-    weights = networks.find_weights(recipe.backbone, config.WEIGHTS)
-    classifier = networks.build(recipe, weights)
-    found = {}
-    for number, phase in enumerate(recipe.phases):
-        stage = views.Stage(recipe, number, config.SEED, folder)
-        networks.open_for(classifier, phase)
-        maps = open_pool(classifier, stage, splits[0], seen[number])
-        plain = views.open_views(classifier, stage, "validation", splits[1], views.PLAIN)
-        _, learner = networks.split_at(classifier, phase.unfreeze_after)
-        order = (seed, number), len(splits[0]), 0
-        vary = (way == "stored", way == "stored" and phase.unfreeze_after is None)
-        batches = functools.partial(views.stored_batches, recipe, splits[0], maps, *order, *vary)
-        endless = training.as_dataset(batches, learner.input, tf.data.INFINITE_CARDINALITY, iter)
-        steps = training.batches_in(splits[0], recipe)
-        networks.compile_for(learner, phase)
-        learner.fit(endless, epochs=phase.epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
-
-        batches = functools.partial(views.plain_stored_batches, recipe, splits[1], plain)
-        once = training.as_dataset(
-            batches, learner.input, training.batches_in(splits[1], recipe), iter
-        )
-        scored = learner.evaluate(once, verbose=0, return_dict=True)
-        found[f"{phase.name}, validation"] = scored["accuracy"]
-        network, batches = training.judged_source(networks.in_float32(classifier), stage, splits[2])
-        said = artifacts.from_network(network, recipe.classes).ask(batches)
-        found[f"{phase.name}, evaluation"] = float(np.mean(said.argmax(axis=1) == splits[2].labels))
-    return found
+    network = networks.build(recipe, config.WEIGHTS, seed)
+    # Any view can serve any phase, so each is shared by both.
+    pool = frozen.Views(POOL, shared=POOL)
+    outputs = frozen.needed(recipe, pool)
+    store = frozen.compute(outputs, network, recipe, splits, config.SEED, folder)
+    accuracies = {}
+    for number, numbers in enumerate(view_numbers):
+        networks.unfreeze_after(network, recipe.phases[number].unfreeze_after)
+        data = pool_data(recipe, number, splits, seed, pool, store, way, numbers)
+        accuracies |= train_phase(network, data)
+    return accuracies
 
 
-def open_pool(classifier, stage, photos, seen):
-    """Return some views of the pool, computed where they are not stored yet.
+def pool_data(recipe, number, splits, seed, pool, store, way, numbers):
+    """Return the batches.PhaseData of a phase that uses only some views of the pool."""
+    from pyimagesearch import frozen
+    from pyimagesearch.batches import PhaseData
 
-    Any view may serve any phase. So it is stored at the earliest cut first, as a shared one is.
-    """
-    from pyimagesearch import views
+    every_view = frozen.training_outputs(recipe, number, pool)
 
-    own = views.VIEWS, views.LENT
-    views.VIEWS = views.LENT = POOL
-    try:
-        return views.open_views(classifier, stage, "training", photos, seen)
-    finally:
-        views.VIEWS, views.LENT = own
+    class PoolData(PhaseData):
+        def training_batches(self, first_epoch=0):
+            outputs = [every_view[view] for view in numbers]
+            # A view that comes once needs no variation.
+            return self.stored_batches(outputs, first_epoch, vary=way == "stored")
+
+    return PoolData(recipe, number, splits, seed, pool, store)
+
+
+def train_phase(network, data):
+    """Train one phase; return its accuracies as `train` does."""
+    import tensorflow as tf
+
+    from pyimagesearch import classifier, networks
+    from pyimagesearch.batches import as_dataset
+
+    phase, evaluation = data.phase, data.splits.evaluation
+    model = data.model(network)
+    networks.compile_for(model, phase)
+    endless = as_dataset(data.training_batches, model.input, tf.data.INFINITE_CARDINALITY, iter)
+    model.fit(
+        endless,
+        epochs=phase.epochs,
+        steps_per_epoch=data.steps_per_epoch,
+        shuffle=False,
+        verbose=0,
+    )
+    count = data.count_batches(data.splits.validation)
+    validation = as_dataset(data.validation_batches, model.input, count, iter)
+    metrics = model.evaluate(validation, verbose=0, return_dict=True)
+    evaluated, inputs = data.evaluation_inputs(networks.float32_copy(network))
+    predict = classifier.predict_function(evaluated)
+    probabilities = classifier.predict_batches(predict, inputs, lambda count: None)
+    return {
+        f"{phase.name}, validation": metrics["accuracy"],
+        f"{phase.name}, evaluation": float(
+            np.mean(probabilities.argmax(axis=1) == evaluation.labels)
+        ),
+    }
 
 
 def table(trainings):

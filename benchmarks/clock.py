@@ -1,4 +1,4 @@
-"""How long the steps of a Keras model take."""
+"""A Keras callback that measures how long single steps take."""
 
 import time
 
@@ -7,26 +7,30 @@ from keras.callbacks import Callback
 
 
 class Clock(Callback):
-    """Takes the time from the end of one step to the end of the next, pass by pass.
+    """Measures the time between the ends of consecutive steps, in every epoch or evaluation.
 
-    Without the last of a pass, whose batch is what photos were left.
+    The last step of each is left out, because its batch is smaller. So is the first one, because
+    nothing marks its start.
     """
 
     def __init__(self):
         super().__init__()
-        self.passes = {"train": [], "test": []}
+        # The times at which steps end, in seconds: one list per epoch or evaluation.
+        self.step_ends = {"train": [], "test": []}
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.passes["train"].append([])
+        self.step_ends["train"].append([])
 
     def on_test_begin(self, logs=None):
-        self.passes["test"].append([])
+        self.step_ends["test"].append([])
 
     def on_train_batch_end(self, batch, logs=None):
-        self.passes["train"][-1].append(time.perf_counter())
+        self.step_ends["train"][-1].append(time.perf_counter())
 
     def on_test_batch_end(self, batch, logs=None):
-        self.passes["test"][-1].append(time.perf_counter())
+        self.step_ends["test"][-1].append(time.perf_counter())
 
     def median(self, kind):
-        return float(np.median(np.concatenate([np.diff(e)[:-1] for e in self.passes[kind]])))
+        """Return the median seconds of a "train" or "test" step."""
+        steps = [np.diff(ends)[:-1] for ends in self.step_ends[kind]]
+        return float(np.median(np.concatenate(steps)))

@@ -1,13 +1,13 @@
-"""What race.py runs of this project: its own scripts on a dataset and a schedule of the race's.
+"""What race.py runs of this project: its scripts, on a dataset and a schedule of the race.
 
     python benchmarks/ours.py extract   DATASET OUT
     python benchmarks/ours.py fine_tune DATASET OUT [--warmup 50] [--unfrozen 20]
     python benchmarks/ours.py WHAT      DATASET OUT [--precision float32]
 
-DATASET holds <split>/<class>/ folders as build_dataset.py makes them. WHAT is also `regression`
+DATASET has <split>/<class>/ folders as build_dataset.py makes them. WHAT can also be `regression`
 or `predict`, or one of three that write OUT/ours_<what>.json: `read` reads the training.csv in
-OUT, `parts` times the parts of fine-tuning, and `forward` the frozen network alone, on photos that
-are in memory already.
+OUT, `parts` times the parts of fine-tuning, and `forward` times the frozen network alone, on
+photos that are in memory already.
 """
 
 import argparse
@@ -20,8 +20,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pyimagesearch import config, console, features, files, images
+from pyimagesearch import config, datasets, features, images
 from pyimagesearch.recipe import checked
+from pyimagesearch.support import console, files
+
+SPLIT_NAMES = (config.TRAIN, config.VAL, config.TEST)
+REPETITIONS = 8  # of a timed forward pass
 
 
 def main():
@@ -34,124 +38,147 @@ def main():
     parser.add_argument("--precision", default=config.PRECISION)
     arguments = parser.parse_args()
     config.PRECISION = arguments.precision
-    recipe = take_over(arguments)
+    recipe = use_dataset(arguments)
     if arguments.what in PARTS:
         result = PARTS[arguments.what](recipe, arguments.out)
         files.write_json(arguments.out / f"ours_{arguments.what}.json", result)
         return
     script, options = SCRIPTS[arguments.what]
     if script == "predict":
-        photos = images.list_photos(config.DATASET_DIR, recipe, config.TEST)
+        photos = datasets.list_photos(config.DATASET_DIR, recipe, config.TEST)
         options = ["--image", *map(str, photos.paths)]
     script_main = importlib.import_module(script).main
     console.run(lambda: script_main(["--recipe", recipe.name, *options]))
 
 
-def take_over(arguments):
-    """Put a row for the race into config: Food-11's, on this dataset; return it."""
+def use_dataset(arguments):
+    """Put a row into config: Food-11's settings, with another dataset and epochs; return it."""
     dataset = arguments.dataset.resolve()
-    classes = tuple(sorted(each.name for each in (dataset / config.TRAIN).iterdir()))
+    classes = tuple(sorted(folder.name for folder in (dataset / config.TRAIN).iterdir()))
     food11 = config.RECIPES["food11"]
-    phases = [
-        replace(phase, epochs=epochs)
-        for phase, epochs in zip(food11.phases, (arguments.warmup, arguments.unfrozen), strict=True)
-    ]
-    row = replace(food11, classes=classes, official_counts=None, phases=tuple(phases))
+    epochs = (arguments.warmup, arguments.unfrozen)
+    phases = tuple(
+        replace(phase, epochs=count) for phase, count in zip(food11.phases, epochs, strict=True)
+    )
+    row = replace(food11, classes=classes, official_counts=None, phases=phases)
     config.RECIPES = checked({dataset.name: row})
     config.DATASET_DIR, config.OUTPUT_DIR = dataset.parent, arguments.out
     return config.RECIPES[dataset.name]
 
 
 def photos_of(path, classes, count=None):
-    """Return images.Photos that stand for the rows of a CSV, again and again up to `count`."""
-    labels = np.concatenate([each for _, each in features.read_pieces(path, classes)])
+    """Return datasets.Photos with the labels of a CSV, repeated until there are `count`."""
+    labels = np.concatenate([labels for _, labels in features.parse_csv(path, len(classes))])
     labels = np.resize(labels, count or len(labels))
-    return images.Photos(tuple(map(str, range(len(labels)))), labels, classes)
+    return datasets.Photos(tuple(map(str, range(len(labels)))), labels, classes)
 
 
 def read(recipe, out):
     """Time reading a CSV into arrays."""
-    photos = photos_of(out / "training.csv", recipe.classes)
-    clock = console.Stopwatch()
-    features.read_split(out, "training", photos, 25088)
-    return {"seconds": clock.seconds}
+    path = out / "training.csv"
+    photos = photos_of(path, recipe.classes)
+    stopwatch = console.Stopwatch()
+    features.read_split(path, photos, 25088)
+    return {"seconds": stopwatch.seconds}
 
 
 def parts(recipe, out):
-    """Time a photo through each phase's frozen part, and each phase's steps."""
-    console.load_tensorflow()
-    import keras
+    """Time a photo through the frozen layers of each phase, and the steps of each phase."""
+    console.import_tensorflow()
+    from pyimagesearch import batches, frozen, networks
+
+    networks.set_precision(config.PRECISION)
+    network = networks.build(recipe, config.WEIGHTS, config.SEED)
+    splits = datasets.list_splits(config.DATASET_DIR, recipe, SPLIT_NAMES)
+    views = frozen.choose_views(recipe.views, config.STORED_VIEWS, config.SHARED_VIEWS)
+    outputs = frozen.needed(recipe, views)
+    inputs = (network, recipe, splits, config.SEED, out / "cache")
+    result, frozen_seconds = {}, {}
+    for phase in recipe.phases:
+        stopwatch = console.Stopwatch()
+        frozen.compute(training_outputs(outputs, phase), *inputs, keep=outputs)
+        frozen_seconds[phase.name] = stopwatch.seconds
+    store = frozen.compute(outputs, *inputs)
+    for number, phase in enumerate(recipe.phases):
+        networks.unfreeze_after(network, phase.unfreeze_after)
+        data = batches.PhaseData(recipe, number, splits, config.SEED, views, store)
+        photos_through = len(splits.training) * views.count
+        result[phase.name] = {
+            "views": views.count,
+            "frozen": frozen_seconds[phase.name] / photos_through,
+            **time_steps(network, data),
+        }
+    float32_network = networks.float32_copy(network)
+    frozen_part, trained_part = networks.split_at(float32_network, recipe.phases[-1].unfreeze_after)
+    batch = one_batch(recipe, splits.training)
+    result["whole"] = seconds_per_photo(float32_network, batch)
+    frozen_outputs = networks.predict_function(frozen_part)(batch)
+    result["rest"] = seconds_per_photo(trained_part, frozen_outputs)
+    return result
+
+
+def training_outputs(outputs, phase):
+    """Return the Outputs of a phase's training photos, after those that they are computed from."""
+    of_phase = [
+        output
+        for output in outputs
+        if output.split == "training" and output.layer == phase.unfreeze_after
+    ]
+    views = {output.view for output in of_phase if output.source is not None}
+    sources = [
+        output
+        for output in outputs
+        if output.split == "training" and output.view in views and output not in of_phase
+    ]
+    return (*sources, *of_phase)
+
+
+def time_steps(network, data):
+    """Return the median seconds of a training step and of a validation step."""
     from clock import Clock
 
-    from pyimagesearch import networks, training, views
+    from pyimagesearch import batches, networks
 
-    keras.utils.set_random_seed(config.SEED)
-    networks.set_precision(config.PRECISION)
-    classifier = networks.build(recipe, networks.find_weights(recipe.backbone, config.WEIGHTS))
-    splits = [
-        images.list_photos(config.DATASET_DIR, recipe, each) for each in (config.TRAIN, config.VAL)
-    ]
-    result = {}
-    for number, phase in enumerate(recipe.phases):
-        networks.open_for(classifier, phase)
-        seen = views.views_of(recipe, number)
-        stage = views.Stage(recipe, number, config.SEED, out / "cache")
-        clock = console.Stopwatch()
-        views.open_views(classifier, stage, "training", splits[0], seen)
-        frozen = clock.seconds / len(splits[0]) / len(seen)
-        learner, train, validation = training.stored_source(classifier, stage, splits, 0)
-        networks.compile_for(learner, phase)
-        clock = Clock()
-        batches = training.as_dataset(train, learner.input, -1, iter)
-        learner.fit(batches, steps_per_epoch=16, verbose=0, shuffle=False, callbacks=[clock])
-        count = training.batches_in(splits[1], recipe)
-        batches = training.as_dataset(validation, learner.input, count, iter)
-        for _ in range(3):
-            learner.evaluate(batches, verbose=0, callbacks=[clock])
-        result[phase.name] = {
-            "views": len(seen),
-            "frozen": frozen,
-            "step": clock.median("train"),
-            "validation_step": clock.median("test"),
-        }
-    exact = networks.in_float32(classifier)
-    frozen, rest = networks.split_at(exact, recipe.phases[-1].unfreeze_after)
-    batch = one_batch(recipe, splits[0])
-    result["whole"] = seconds_a_photo(exact, batch)
-    result["rest"] = seconds_a_photo(rest, networks.forward(frozen)(batch))
-    return result
+    model = data.model(network)
+    networks.compile_for(model, data.phase)
+    clock = Clock()
+    endless = batches.as_dataset(data.training_batches, model.input, -1, iter)
+    model.fit(endless, steps_per_epoch=16, verbose=0, shuffle=False, callbacks=[clock])
+    count = data.count_batches(data.photos[1])
+    validation = batches.as_dataset(data.validation_batches, model.input, count, iter)
+    for _ in range(3):
+        model.evaluate(validation, verbose=0, callbacks=[clock])
+    return {"step": clock.median("train"), "validation_step": clock.median("test")}
 
 
 def one_batch(recipe, photos):
     """Return the first 32 photos, in memory."""
-    return next(images.batches(photos.paths[:32], recipe.image_size, 32))
+    return next(images.read_batches(photos.paths[:32], recipe.image_size, 32))
 
 
-def seconds_a_photo(network, batch):
-    """Return the seconds a photo of a batch takes through a network alone."""
+def seconds_per_photo(network, batch):
+    """Return the median seconds that a photo of a batch takes through a network alone."""
     from pyimagesearch import networks
 
-    run = networks.forward(network)
-    run(batch)
+    predict = networks.predict_function(network)
+    predict(batch)
     seconds = []
-    for _ in range(8):
-        clock = console.Stopwatch()
-        run(batch)
-        seconds.append(clock.seconds)
+    for _ in range(REPETITIONS):
+        stopwatch = console.Stopwatch()
+        predict(batch)
+        seconds.append(stopwatch.seconds)
     return float(np.median(seconds)) / len(batch)
 
 
 def forward(recipe, out):
-    """Time the frozen network alone: the limit of everything that sends photos through it."""
-    console.load_tensorflow()
+    """Time the frozen network alone: the limit of everything that computes its outputs."""
+    console.import_tensorflow()
     from pyimagesearch import networks
 
     precision = networks.set_precision(config.PRECISION)
-    extractor = networks.build_feature_extractor(
-        recipe, networks.find_weights(recipe.backbone, config.WEIGHTS)
-    )
-    batch = one_batch(recipe, images.list_photos(config.DATASET_DIR, recipe, config.TRAIN))
-    return {"precision": precision, "photos_a_second": 1 / seconds_a_photo(extractor, batch)}
+    extractor = networks.build_feature_extractor(recipe, config.WEIGHTS)
+    batch = one_batch(recipe, datasets.list_photos(config.DATASET_DIR, recipe, config.TRAIN))
+    return {"precision": precision, "photos_a_second": 1 / seconds_per_photo(extractor, batch)}
 
 
 SCRIPTS = {
@@ -160,7 +187,7 @@ SCRIPTS = {
     "fine_tune": ("train", ["--method", "fine_tune", "--force"]),
     "predict": ("predict", None),
 }
-PARTS = {each.__name__: each for each in (read, parts, forward)}
+PARTS = {function.__name__: function for function in (read, parts, forward)}
 
 if __name__ == "__main__":
     main()

@@ -1,15 +1,17 @@
-"""The tutorials' original scripts, made to run on today's API and no better.
+"""A plain port of the original tutorials to Keras 3: what this project is compared with.
 
     python benchmarks/plain_port.py extract   DATASET WEIGHTS OUT
     python benchmarks/plain_port.py fine_tune DATASET WEIGHTS OUT [--warmup 50] [--unfrozen 20]
     python benchmarks/plain_port.py steps     DATASET WEIGHTS OUT
 
-DATASET holds <split>/<class>/ folders as build_dataset.py makes them; `steps` times single steps
-of `fine_tune`. This is what the project is measured against, so it keeps what made the originals
-slow: a photo decoded at a time, a predict call a batch, CSV joined in Python, ImageDataGenerator,
-float32, every layer computed again in every epoch. Only what made them wrong is mended, so that
-the accuracies compare: preprocessing is VGG16's own in training and prediction, and evaluation
-sees every photo once. What learns from the CSV is plain_regression.py.
+DATASET contains <split>/<class>/ folders, as build_dataset.py writes them. `steps` measures single
+training and validation steps of `fine_tune`.
+
+The port keeps what makes the originals slow: it decodes one photo at a time, calls predict once
+per batch, joins the CSV in Python, augments with ImageDataGenerator, computes in float32, and
+computes every layer again in every epoch. It corrects only what makes their results wrong, so that
+the accuracies can be compared: training and prediction both use VGG16's own preprocessing, and the
+evaluation counts every photo once. plain_regression.py trains on the CSV.
 """
 
 import argparse
@@ -39,7 +41,7 @@ SPLITS = ("training", "validation", "evaluation")
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tutorial", choices=("extract", "fine_tune", "steps"))
     parser.add_argument("dataset", type=Path)
     parser.add_argument("weights", help="imagenet, or a .weights.h5 file")
@@ -65,7 +67,7 @@ def main():
 
 
 def extract(dataset, weights, out):
-    """Write one CSV a split: the label's number, then 25,088 features."""
+    """Write one CSV per split. A row is the index of the class, then 25,088 features."""
     model = VGG16(weights=weights, include_top=False, input_shape=(224, 224, 3))
     encoder = None
     for split in SPLITS:
@@ -90,7 +92,30 @@ def extract(dataset, weights, out):
 
 
 def fine_tune(dataset, weights, epochs, run_phase):
-    """Tutorial 2: warm up a new head, then unfreeze the last block."""
+    """Train a new head, then the last block of VGG16 too. Return {phase: result of run_phase}.
+
+    Source: PyImageSearch, "Fine-tuning with Keras and Deep Learning", 2019-06-03.
+
+    Args:
+        dataset: the folder of the splits.
+        weights: "imagenet", a .weights.h5 file, or None for random weights.
+        epochs: of the two phases.
+        run_phase: run_phase or time_phase.
+    """
+    train, validation, test = open_splits(dataset)
+    body, model = build(weights, train.num_classes)
+    for layer in body.layers:
+        layer.trainable = False
+    result = {"warmup": run_phase(model, train, validation, test, epochs[0])}
+    # The post selects layers by index. From index 15 on they are block5's.
+    for layer in body.layers[15:]:
+        layer.trainable = True
+    result["unfrozen"] = run_phase(model, train, validation, test, epochs[1])
+    return result
+
+
+def open_splits(dataset):
+    """Return iterators over the batches of each split. Only training photos are augmented."""
     augmented = ImageDataGenerator(
         rotation_range=30,
         zoom_range=0.15,
@@ -102,7 +127,7 @@ def fine_tune(dataset, weights, epochs, run_phase):
         preprocessing_function=preprocess_input,
     )
     plain = ImageDataGenerator(preprocessing_function=preprocess_input)
-    train, validation, test = (
+    return [
         generator.flow_from_directory(
             str(dataset / split),
             class_mode="categorical",
@@ -111,25 +136,21 @@ def fine_tune(dataset, weights, epochs, run_phase):
             batch_size=BATCH_SIZE,
         )
         for generator, split in zip((augmented, plain, plain), SPLITS, strict=True)
-    )
+    ]
+
+
+def build(weights, class_count):
+    """Return (VGG16 without its top, the same with a new head)."""
     body = VGG16(weights=weights, include_top=False, input_tensor=Input(shape=(224, 224, 3)))
     head = Flatten(name="flatten")(body.output)
     head = Dense(512, activation="relu")(head)
     head = Dropout(0.5)(head)
-    head = Dense(train.num_classes, activation="softmax")(head)
-    model = Model(inputs=body.input, outputs=head)
-    for layer in body.layers:
-        layer.trainable = False
-    result = {"warmup": run_phase(model, train, validation, test, epochs[0])}
-    # Food-11's post counts layers; from the sixteenth on they are block5's.
-    for layer in body.layers[15:]:
-        layer.trainable = True
-    result["unfrozen"] = run_phase(model, train, validation, test, epochs[1])
-    return result
+    head = Dense(class_count, activation="softmax")(head)
+    return body, Model(inputs=body.input, outputs=head)
 
 
 def run_phase(model, train, validation, test, epochs):
-    """Compile, fit and report one phase; return what it scored and how long it took."""
+    """Train and evaluate one phase. Return its accuracies and the seconds that fit takes."""
     compile_phase(model)
     start = time.perf_counter()
     history = model.fit(train, validation_data=validation, epochs=epochs, verbose=2)
@@ -145,7 +166,7 @@ def run_phase(model, train, validation, test, epochs):
 
 
 def compile_phase(model):
-    """Compile as both phases of the post do."""
+    """Compile the model with the settings that both phases of the post use."""
     model.compile(
         loss="categorical_crossentropy",
         optimizer=SGD(learning_rate=1e-4, momentum=0.9),
@@ -155,7 +176,10 @@ def compile_phase(model):
 
 
 def time_phase(model, train, validation, test, epochs):
-    """Return the median seconds of a training step and of a validation step of one phase."""
+    """Return the median seconds of a training step and of a validation step of one phase.
+
+    Its arguments are those of run_phase; `test` is not used.
+    """
     compile_phase(model)
     clock = Clock()
     model.fit(train, epochs=epochs, verbose=0, callbacks=[clock])

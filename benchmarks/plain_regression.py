@@ -1,8 +1,10 @@
-"""The Food-5K post's train.py, made to run on today's API and no better.
+"""A plain port of the Food-5K tutorial's train.py: logistic regression on features in a CSV.
 
     python benchmarks/plain_regression.py OUT [--load-only]
 
-OUT holds training.csv and evaluation.csv as plain_port.py writes them.
+OUT contains training.csv and evaluation.csv, as plain_port.py writes them. Like plain_port.py, the
+port keeps what makes the original slow: it converts the CSV value by value in Python.
+Source: PyImageSearch, "Transfer Learning with Keras and Deep Learning", 2019-05-20.
 """
 
 import argparse
@@ -16,9 +18,9 @@ from sklearn.metrics import classification_report
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--load-only", action="store_true", help="stop behind training.csv")
+    parser.add_argument("--load-only", action="store_true", help="stop after loading training.csv")
     arguments = parser.parse_args()
     start = time.perf_counter()
     train_x, train_y = load_split(arguments.out / "training.csv")
@@ -36,7 +38,7 @@ def main():
 
 
 def load_split(path):
-    """Read a CSV a value at a time, as the original does."""
+    """Return (float64 features, labels as text) of a CSV, parsed as the original does."""
     data, labels = [], []
     with open(path) as file:
         for line in file:

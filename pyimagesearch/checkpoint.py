@@ -1,4 +1,4 @@
-"""Where a training stands: on disk after every epoch, for the next run to go on from."""
+"""The state of a training after each epoch on disk, and how the next run resumes from it."""
 
 import json
 import zipfile
@@ -6,148 +6,194 @@ from pathlib import Path
 
 import numpy as np
 
-from pyimagesearch import artifacts, console, files, networks
+from pyimagesearch import networks
+from pyimagesearch.support import console, files, fingerprints
 
-# What numpy raises on a file that is damaged or not its own.
+CHECKPOINT_FILE, SECONDS_FILE = "checkpoint.npz", "seconds.json"
+METRICS_FILE = "metrics.json"  # the last file of a finished classifier
+# What NumPy raises for a file that is damaged or of another kind.
 DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
+# Fields of a row that only change the figures of the report.
+FIGURE_FIELDS = {"mistakes", "smoothing"}
+
+
+def load(folder, fingerprint, precision, network, phases):
+    """Return the Checkpoint of an interrupted training, or a new one.
+
+    A training resumes only on the same kind of machine with the same packages, so that its result
+    is that of an uninterrupted one. Fields that only change the figures do not matter.
+
+    Args:
+        folder: of the classifier.
+        fingerprint: of the classifier.
+        precision: the name of the policy that PRECISION stands for on this machine.
+        network: from networks.build.
+        phases: of the recipe.
+    """
+    parts = {name: part for name, part in fingerprint.items() if name not in FIGURE_FIELDS}
+    parts |= {"precision": precision, "versions": fingerprints.versions()}
+    checkpoint = Checkpoint(Path(folder), parts, network, phases)
+    checkpoint.load()
+    return checkpoint
+
+
 class Checkpoint:
-    """What a training has done so far, in memory and, after every epoch, on disk.
+    """The progress of a training, in memory and after every epoch on disk.
 
     Attributes:
-        phase, epoch: the number of the phase under way, and of its epochs that are finished.
-        rows: of history.csv.
-        evaluations: {phase: {"numbers": ..., "text": ...}} of the phases that are finished.
-        seconds: what the runs before this one took.
+        phase: the number of the first phase that is not finished, from 0.
+        epoch: how many of its epochs are finished.
+        history: the rows of history.csv.
+        evaluations: {phase name: {"numbers": ..., "text": ...}} of the finished phases.
+        stopwatch: counts the seconds, with those of the interrupted runs.
     """
 
-    def __init__(self, folder, made_from, classifier, phases):
-        self.path, self.made_from = Path(folder) / artifacts.CHECKPOINT, made_from
-        self.names = [phase.name for phase in phases]
-        # By phase, what has learned until its end: the rest is as the weights file has it.
+    def __init__(self, folder, fingerprint, network, phases):
+        self.folder, self.path = folder, folder / CHECKPOINT_FILE
+        self.fingerprint = fingerprint
+        self.stopwatch = console.Stopwatch(
+            folder / SECONDS_FILE, key=fingerprints.digest(fingerprint)
+        )
+        self.phase_names = [phase.name for phase in phases]
+        # For each phase, the variables that it and the phases before it change.
         ends = range(1, len(phases) + 1)
-        self.learned = [networks.changing(classifier, phases[:end]) for end in ends]
-        self.clock = console.Stopwatch()
-        self.phase, self.epoch, self.seconds = 0, 0, 0
-        self.rows, self.evaluations = [], {}
-        # Numbers of the epoch with the lowest validation loss, and of the optimizer.
-        self.best, self.optimizer = {}, {}
+        self.trained_variables = [networks.trained_variables(network, phases[:end]) for end in ends]
+        self.phase, self.epoch, self.history, self.evaluations = 0, 0, [], {}
+        # Arrays by position: of the trained variables, of the variables after the epoch with the
+        # lowest val_loss, and of the optimizer.
+        self.weights, self.best, self.optimizer = {}, {}, {}
 
     @property
-    def changing(self):
-        """The variables that may no longer be what they were at the start."""
-        return self.learned[min(self.phase, len(self.learned) - 1)]
+    def variables(self):
+        """The variables that training has changed so far."""
+        return self.trained_variables[min(self.phase, len(self.trained_variables) - 1)]
 
-    @property
-    def total_seconds(self):
-        """The seconds of this run and of those that it goes on from."""
-        return self.seconds + self.clock.seconds
-
-    def resume(self):
-        """Go on from what is on disk; say so, or say why not."""
-        stored = None if self.is_left_over() else self.read()
-        if stored is None:
+    def load(self):
+        """Read the progress of an interrupted run, if there is one; print where it resumes."""
+        if self.is_left_over():
             return
-        facts, arrays = stored
-        changed = [name for name, value in self.made_from.items() if facts["of"].get(name) != value]
-        if changed:
-            console.info(
-                f"starting over: {', '.join(changed)} changed since the run that was interrupted"
-            )
+        facts, arrays = self.read()
+        if facts is None:
             return
-        for name in ("phase", "epoch", "rows", "evaluations", "seconds"):
+        changes = fingerprints.differences(facts.get("fingerprint"), self.fingerprint)
+        if changes:
+            console.info(f"starting over after the interrupted training: {'; '.join(changes)}")
+            return
+        for name in ("phase", "epoch", "history", "evaluations"):
             setattr(self, name, facts[name])
-        assign(self.changing, part(arrays, "weight"))
-        self.best, self.optimizer = part(arrays, "best"), part(arrays, "optimizer")
-        if self.phase or self.epoch:
-            console.info(
-                f"going on after {self.where()}; to start over instead, delete {self.path}"
-            )
-
-    def where(self):
-        """Say what was finished last."""
-        if self.epoch:
-            return f"epoch {self.epoch} of {self.names[self.phase]}"
-        return self.names[self.phase - 1]
+        for name in ("weights", "best", "optimizer"):
+            setattr(self, name, select(arrays, name))
+        console.info(f"resuming after {self.position()}; to start over, delete {self.path}")
 
     def is_left_over(self):
-        """Tell whether the training it is of has come to its end since."""
-        metrics = self.path.with_name(artifacts.METRICS)
-        both = self.path.is_file() and metrics.is_file()
-        return both and files.file_stamp(metrics)[1] >= files.file_stamp(self.path)[1]
+        """Return True if the training of this checkpoint has finished: metrics.json is newer."""
+        metrics = self.folder / METRICS_FILE
+        both_exist = self.path.is_file() and metrics.is_file()
+        return both_exist and metrics.stat().st_mtime_ns >= self.path.stat().st_mtime_ns
 
     def read(self):
-        """Return (facts, arrays) from the disk, or None where there is nothing whole."""
+        """Return (facts, arrays) from the disk, or (None, None) if there is nothing complete."""
         try:
             with np.load(self.path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             return json.loads(str(arrays.pop("facts"))), arrays
         except FileNotFoundError:
-            return None
+            return None, None
         except DAMAGE as failure:
-            console.warn(f"{self.path} is damaged ({files.first_sentence(failure)}): starting over")
-            return None
+            reason = files.first_sentence(failure)
+            console.warn(f"{self.path} is damaged ({reason}): starting over")
+            return None, None
 
-    def restore_optimizer(self, learner):
-        """Give a compiled learner's optimizer back what it knew, when an epoch was finished."""
-        learner.optimizer.build(learner.trainable_variables)
+    def position(self):
+        """Return what was finished last, in words."""
         if self.epoch:
-            assign(learner.optimizer.variables, self.optimizer)
+            return f"epoch {self.epoch} of {self.phase_names[self.phase]}"
+        return self.phase_names[self.phase - 1]
 
-    def finish_epoch(self, learner, best):
-        """Note an epoch as finished; `best`: it is the best so far and is to be kept."""
+    def restore_weights(self):
+        """Give the network the weights of the interrupted run."""
+        if self.weights:
+            assign(self.variables, self.weights)
+
+    def restore_optimizer(self, model):
+        """Give the optimizer of a compiled model its state back, if an epoch is finished."""
+        model.optimizer.build(model.trainable_variables)
+        if self.epoch:
+            assign(model.optimizer.variables, self.optimizer)
+
+    def restore_best(self):
+        """Give the network the weights of the best epoch, if the phase keeps them."""
+        if self.best:
+            assign(self.variables, self.best)
+
+    def finish_epoch(self, model, is_best):
+        """Record an epoch as finished; `is_best`: keep its weights for `restore_best`."""
         self.epoch += 1
-        if best:
-            self.best = values(self.changing)
-        self.optimizer = values(learner.optimizer.variables)
+        if is_best:
+            self.best = values(self.variables)
+        self.optimizer = values(model.optimizer.variables)
         self.save()
 
-    def take_best(self):
-        """Go back to the numbers of the best epoch, where one was kept."""
-        if self.best:
-            assign(self.changing, self.best)
+    def finish_phase(self, numbers, text):
+        """Record a phase as finished and evaluated.
 
-    def finish_phase(self, name, numbers, text):
-        """Note a phase as finished and evaluated."""
-        self.evaluations[name] = {"numbers": numbers, "text": text}
+        Args:
+            numbers, text: from report.evaluation.
+        """
+        self.evaluations[self.phase_names[self.phase]] = {"numbers": numbers, "text": text}
         self.phase, self.epoch, self.best, self.optimizer = self.phase + 1, 0, {}, {}
         self.save()
 
-    def remove(self):
-        """Delete what is on the disk: the training has come to its end."""
-        files.remove(self.path)
-
     def save(self):
         """Write everything to the disk."""
-        facts = {
-            "of": self.made_from,
-            "phase": self.phase,
-            "epoch": self.epoch,
-            "rows": self.rows,
-            "evaluations": self.evaluations,
-            "seconds": self.total_seconds,
-        }
-        groups = {"weight": values(self.changing), "best": self.best, "optimizer": self.optimizer}
+        self.weights = values(self.variables)
+        names = ("fingerprint", "phase", "epoch", "history", "evaluations")
+        facts = {name: getattr(self, name) for name in names}
         arrays = {
-            f"{kind}_{n}": each for kind, group in groups.items() for n, each in group.items()
+            f"{group}_{position}": array
+            for group in ("weights", "best", "optimizer")
+            for position, array in getattr(self, group).items()
         }
-        with files.whole(self.path) as partial, open(partial, "wb") as file:
+        with files.atomic_write(self.path) as partial, open(partial, "wb") as file:
             np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+        self.stopwatch.save()
+
+    def metrics(self):
+        """Return the metrics of the finished training, as metrics.json has them."""
+        numbers = {name: each["numbers"] for name, each in self.evaluations.items()}
+        return {
+            **numbers[self.phase_names[-1]],
+            "phases": {name: numbers[name]["accuracy"] for name in self.phase_names},
+            "seconds": round(self.stopwatch.seconds, 3),
+        }
+
+    def report(self):
+        """Return the reports of all phases as one text."""
+        texts = [f"After {name}\n\n{each['text']}" for name, each in self.evaluations.items()]
+        return "\n".join(texts)
+
+    def remove(self):
+        """Delete the files: the training is finished."""
+        files.remove(self.path)
+        self.stopwatch.remove()
 
 
 def values(variables):
-    """Return {position: numbers} of Keras variables."""
-    return {str(number): np.array(each) for number, each in enumerate(variables)}
+    """Return {position: array} of Keras variables."""
+    return {str(position): np.array(variable) for position, variable in enumerate(variables)}
 
 
-def assign(variables, numbers):
-    """Give Keras variables the numbers of `values`."""
-    for number, variable in enumerate(variables):
-        variable.assign(numbers[str(number)])
+def assign(variables, arrays):
+    """Assign the arrays of `values` to Keras variables."""
+    for position, variable in enumerate(variables):
+        variable.assign(arrays[str(position)])
 
 
-def part(arrays, kind):
-    """Return the arrays of one kind under the names that `values` gave them."""
-    start = f"{kind}_"
-    return {n.removeprefix(start): each for n, each in arrays.items() if n.startswith(start)}
+def select(arrays, group):
+    """Return the arrays of one group, by position."""
+    start = f"{group}_"
+    return {
+        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
+    }

@@ -1,513 +1,335 @@
-"""A download as it comes -> dataset/<recipe>/<split>/<class>/."""
+"""Turn a download into dataset/<recipe>/<split>/<class>/, and list the photos of a dataset."""
 
-import csv
-import hashlib
 import math
-import os
 import random
-import re
 import shutil
-from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from pyimagesearch import console, files, images
-from pyimagesearch.console import UserError
+import numpy as np
+
+from pyimagesearch import images
 from pyimagesearch.recipe import folder_name
-
-REJECTED = "rejected.csv"
-# A file name may hold a line break: DOTALL.
-FLAT_NAME = re.compile(r"(\d+)_.+", re.DOTALL)
-# Browsers and file managers put (1) behind the number of a second cat.7.jpg.
-NUMBERED_NAME = re.compile(r"(.+)\.(\d+)(?: ?\(\d+\))?", re.DOTALL)
+from pyimagesearch.support import console, copies, files, fingerprints, layouts, photo_files
+from pyimagesearch.support.errors import UserError
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A photo of the download and where it goes."""
-
-    source: Path
-    split: str
-    label: int  # index into the recipe's classes
-
-
-def find(recipe, splits, seed):
-    """Return the photos of a download as a list of Entry, split after split.
+def find_originals(recipe, split_names, seed):
+    """Return the photos of a download as a list of layouts.Original, split after split.
 
     Args:
-        recipe: a row.
-        splits: the names of (training, validation, evaluation).
-        seed: of the shuffle, for a download that comes without splits.
+        recipe: a row of config.py.
+        split_names: of (training, validation, evaluation).
+        seed: for the shuffle, if the download has no splits.
 
     Raises:
-        UserError: the download is missing, incomplete, or other data.
+        UserError: the download is missing, is incomplete, or has other classes.
     """
     source = Path(recipe.source)
     if not source.is_dir():
-        seen = "not a folder" if source.exists() else "missing"
+        problem = "not a folder" if source.exists() else "missing"
+        where = f" ({recipe.download})" if recipe.download else ""
         raise UserError(
-            f"{source} is {seen}. Put the photos of recipe {recipe.name!r} there"
-            f"{f' ({recipe.download})' if recipe.download else ''}, or set its source in "
-            f"pyimagesearch/config.py"
+            f"{source} is {problem}. Put the photos of recipe {recipe.name!r} there{where}, or "
+            f"change its source in pyimagesearch/config.py"
         )
-    layout = recipe.layout or recognise(recipe, source, splits)
-    training, validation, evaluation = splits
-    if layout in ("flat", "folders"):
-        read_split = {"flat": find_flat, "folders": find_in_folders}[layout]
-        entries = [
-            Entry(path, split, label)
-            for split in splits
-            for path, label in read_split(recipe, split_folder(source, split, splits))
-        ]
-    elif layout == "test_inside":
-        entries = [
-            Entry(path, split, label)
-            for split, inside in ((training, ""), (evaluation, "test"))
-            for path, label in find_in_folders(recipe, source, inside, others_too=True)
-        ]
-    else:
-        read = {"numbered": find_numbered, "unsplit": find_unsplit}[layout]
-        entries = share_out(recipe, read(recipe, source), splits, seed)
+    class_folders = {folder_name(name): label for label, name in enumerate(recipe.classes)}
+    download = layouts.Download(source, recipe.classes, class_folders, split_names)
+    layout = recipe.layout or layouts.recognise(download)
+    originals = layouts.read_download(download, layout)
+    if layout in layouts.WITHOUT_SPLITS:
+        originals = divide(recipe, originals, split_names, seed)
     if recipe.validate_on_evaluation:
-        entries = [each for each in entries if each.split != validation]
-        entries += [
-            Entry(each.source, validation, each.label)
-            for each in entries
-            if each.split == evaluation
-        ]
-    say_passed_over(source, {each.source for each in entries})
-    refuse_empty(recipe, source, entries, splits)
-    return entries
+        originals = validate_on_evaluation(originals, split_names)
+    layouts.report_unused_files(source, {photo.path for photo in originals})
+    refuse_empty(recipe, originals, split_names)
+    return originals
 
 
-def recognise(recipe, source, splits):
-    """Return the layout of a download."""
-    inside = {each.name for each in source.iterdir() if each.is_dir() and images.visible(each)}
-    if inside & set(splits):
-        first = source / next(split for split in splits if split in inside)
-        has_folders = any(images.visible(each) and each.is_dir() for each in first.iterdir())
-        return "folders" if has_folders else "flat"
-    wanted = {folder_name(name) for name in recipe.classes}
-    class_folders = [path for name, path in images.folders_in(source).items() if name in wanted]
-    if class_folders:
-        has_tests = any((folder / "test").is_dir() for folder in class_folders)
-        return "test_inside" if has_tests else "unsplit"
-    together = images.photos_in(numbered_folder(source))
-    if any(NUMBERED_NAME.fullmatch(path.stem) for path in together):
-        return "numbered"
-    raise UserError(
-        f"{source} has neither the folders {', '.join(splits)} nor a folder for any class of "
-        f"recipe {recipe.name!r} ({', '.join(recipe.classes)}). It has: {inside_of(source)}. Point "
-        f"the recipe's source at the folder that holds them"
-    )
-
-
-def say_passed_over(source, used):
-    """Say which files of a download are no photos by the ends of their names, how many of each.
-
-    And how many photos lie deeper than those that are `used`, as in a class folder's own folders.
-    """
-    endings, deeper = Counter(), []
-    homes = {path.parent for path in used}
-    for folder, inside, names in os.walk(source):
-        inside[:] = [name for name in inside if images.visible(Path(name))]
-        paths = [Path(folder, name) for name in names]
-        endings.update(
-            path.suffix.lower() or "without an ending"
-            for path in paths
-            if images.visible(path) and path.suffix.lower() not in images.SUFFIXES
-        )
-        if homes.intersection(Path(folder).parents):
-            deeper += [path for path in paths if images.is_photo(path) and path not in used]
-    if endings:
-        words = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(5))
-        console.info(
-            f"{endings.total():,} files in {source} are passed over ({words}): photos end in "
-            f"{', '.join(sorted(images.SUFFIXES))}"
-        )
-    if deeper:
-        console.warn(
-            f"{len(deeper):,} photos are not used, for they lie deeper than the others: "
-            f"{min(deeper).parent} holds some. Move them up"
-        )
-
-
-def inside_of(folder):
-    """Say what lies in a folder, the first few names."""
-    return ", ".join(sorted(each.name for each in folder.iterdir())[:8]) or "nothing"
-
-
-def split_folder(source, split, splits):
-    """Return the folder of a split."""
-    folder = source / split
-    if not folder.is_dir():
-        raise UserError(
-            f"{source} has no folder {split!r}; it has: {inside_of(source)}. Point the recipe's "
-            f"source at the folder that holds {', '.join(splits)}"
-        )
-    return folder
-
-
-def find_flat(recipe, folder):
-    """Return (path, label) of the photos of a split that are named <label>_<id>.jpg."""
-    found = []
-    for path in images.photos_in(folder):
-        match = FLAT_NAME.fullmatch(path.stem)
-        if not match:
-            raise UserError(
-                f"{path} is not named <label>_<id>, such as 0_12.jpg. Rename it or move it away"
-            )
-        label = int(match[1])
-        if label >= len(recipe.classes):
-            raise UserError(
-                f"{path} has label {label}, and recipe {recipe.name!r} has classes 0 to "
-                f"{len(recipe.classes) - 1} ({', '.join(recipe.classes)}). This is other data, or "
-                f"a class is missing in pyimagesearch/config.py"
-            )
-        found.append((path, label))
-    return found
-
-
-def find_in_folders(recipe, folder, inside="", others_too=False):
-    """Return (path, label) of the photos in a folder a class.
-
-    Args:
-        recipe: a row.
-        folder: holds the class folders.
-        inside: the folder inside each class folder that holds the photos; "": itself.
-        others_too: allow folders of other classes, which are not used.
-    """
-    wanted = [folder_name(name) for name in recipe.classes]
-    present = {
-        name: path for name, path in images.folders_in(folder).items() if images.visible(path)
-    }
-    strange, missing = sorted(present.keys() - set(wanted)), sorted(set(wanted) - present.keys())
-    if missing or (strange and not others_too):
-        kind = "lacks the folder" if missing else "has a folder"
-        raise UserError(
-            f"{folder} {kind} {(missing or strange)[0]!r}. Recipe {recipe.name!r} has: "
-            f"{', '.join(wanted)}. This is other data, or the recipe's classes need changing"
-        )
-    return [
-        (path, label)
-        for label, name in enumerate(wanted)
-        for path in images.photos_in(present[name] / inside)
-    ]
-
-
-def find_unsplit(recipe, source):
-    """Return (path, label) of a folder a class without splits; say which folders are not used."""
-    others = sorted(
-        name
-        for name, path in images.folders_in(source).items()
-        if images.visible(path) and name not in map(folder_name, recipe.classes)
-    )
-    if others:
-        console.info(
-            f"{len(others):,} other folders in {source} are no classes of recipe "
-            f"{recipe.name!r} and are not used: {', '.join(others[:5])}"
-        )
-    return find_in_folders(recipe, source, others_too=True)
-
-
-def numbered_folder(source):
-    """Return where <class>.<number>.jpg lie: in the folder train/, if there is one."""
-    return source / "train" if (source / "train").is_dir() else source
-
-
-def find_numbered(recipe, source):
-    """Return (path, label) of photos named <class>.<number>.jpg, in the order of the numbers."""
-    found = []
-    for path in images.photos_in(numbered_folder(source)):
-        match = NUMBERED_NAME.fullmatch(path.stem)
-        if not match:
-            raise UserError(
-                f"{path} is not named <class>.<number>, such as cat.0.jpg. Rename it or move it "
-                f"away"
-            )
-        if match[1] not in recipe.classes:
-            raise UserError(
-                f"{path} is of class {match[1]!r}, and recipe {recipe.name!r} has: "
-                f"{', '.join(recipe.classes)}. Move it away, or name its class there"
-            )
-        found.append((int(match[2]), path, recipe.classes.index(match[1])))
-    return [(path, label) for _, path, label in sorted(found)]
-
-
-def share_out(recipe, found, splits, seed):
-    """Return the Entries of a download that comes without splits, as recipe.split says."""
-    entries = []
+def divide(recipe, originals, split_names, seed):
+    """Return the photos of a download without splits, divided class by class as in recipe.split."""
+    divided = []
     for label, name in enumerate(recipe.classes):
-        mine = [path for path, its_label in found if its_label == label]
+        photos = [photo for photo in originals if photo.label == label]
         if recipe.split.shuffle:
-            random.Random(seed).shuffle(mine)
+            random.Random(seed).shuffle(photos)
         else:
-            mine.sort(key=by_number)
+            photos.sort(key=lambda photo: layouts.number_key(photo.path))
         start = 0
-        for split, count in zip(splits, part_sizes(recipe, name, len(mine)), strict=True):
-            entries += [Entry(path, split, label) for path in mine[start : start + count]]
-            start += count
-    return sorted(entries, key=lambda entry: splits.index(entry.split))
+        for split, size in zip(split_names, split_sizes(recipe, name, len(photos)), strict=True):
+            divided += [photo._replace(split=split) for photo in photos[start : start + size]]
+            start += size
+    return sorted(divided, key=lambda photo: split_names.index(photo.split))
 
 
-def by_number(path):
-    """Return a key that sorts files by the numbers in their names: 9.jpg before 10.jpg."""
-    parts = re.split(r"(\d+)", path.stem)  # every second one is a number
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
-
-
-def shares(recipe):
-    """Return what recipe.split gives (training, validation, evaluation).
-
-    Where validation has the evaluation photos, the share that it would get of its own trains.
-    """
-    training, validation, evaluation = (
-        recipe.split.training,
-        recipe.split.validation,
-        recipe.split.evaluation,
-    )
-    if not recipe.validate_on_evaluation:
-        return training, validation, evaluation
-    if validation is None:
-        training = None
-    elif type(training) is type(validation) is float:
-        training += validation
-    return training, 0, evaluation
-
-
-def part_sizes(recipe, class_name, photos):
-    """Return how many of a class's photos go to (training, validation, evaluation).
+def split_sizes(recipe, class_name, count):
+    """Return how many of the `count` photos of a class go to (training, validation, evaluation).
 
     Raises:
-        UserError: there are too few.
+        UserError: the class has too few photos.
     """
-    parts = shares(recipe)
-    # A share of a class is one photo at the least, so that no split goes without the class.
-    sizes = [max(1, round(part * photos)) if type(part) is float else part for part in parts]
+    parts = split_parts(recipe)
+    # A fraction is at least one photo, so that every split has photos of every class.
+    sizes = [max(1, round(part * count)) if type(part) is float else part for part in parts]
     fractions = [part for part in parts if type(part) is float]
     if len(fractions) == 3 - recipe.validate_on_evaluation and math.isclose(sum(fractions), 1):
-        # Each is rounded on its own. What that makes too many or too few, training evens out.
-        sizes[0] = max(1, photos - sum(sizes[1:]))
-    rest = photos - sum(size for size in sizes if size is not None)
-    needed = sum(size for size in sizes if size is not None) + (None in sizes)
-    if photos < needed:
+        # Each size is rounded on its own, so the sum can be off. Training makes up for it.
+        sizes[0] = max(1, count - sum(sizes[1:]))
+    used = sum(size for size in sizes if size is not None)
+    needed = used + sizes.count(None)
+    if count < needed:
         raise UserError(
-            f"{recipe.source} has {photos:,} photos of class {class_name!r}, and the split of "
+            f"{recipe.source} has {count:,} photos of class {class_name!r}, but the split of "
             f"recipe {recipe.name!r} needs {needed:,}. Add photos, or make the numbers of its "
             f"split smaller in pyimagesearch/config.py"
         )
-    return [rest if size is None else size for size in sizes]
+    return [count - used if size is None else size for size in sizes]
 
 
-def refuse_empty(recipe, folder, entries, splits):
-    """Refuse a split without photos, or in which a class has none."""
-    counts = Counter((entry.split, entry.label) for entry in entries)
-    for split in splits:
+def split_parts(recipe):
+    """Return the parts of recipe.split: (training, validation, evaluation).
+
+    If the evaluation photos are also the validation photos, the other validation photos train.
+    """
+    training, validation = recipe.split.training, recipe.split.validation
+    if recipe.validate_on_evaluation:
+        if validation is None:
+            training = None
+        elif type(training) is type(validation) is float:
+            training += validation
+        validation = 0
+    return training, validation, recipe.split.evaluation
+
+
+def validate_on_evaluation(originals, split_names):
+    """Return the photos with those of evaluation also in validation, instead of any others."""
+    _, validation, evaluation = split_names
+    others = [photo for photo in originals if photo.split != validation]
+    shared = [photo for photo in originals if photo.split == evaluation]
+    return others + [photo._replace(split=validation) for photo in shared]
+
+
+def refuse_empty(recipe, originals, split_names):
+    """Refuse a split without photos, or without photos of one class."""
+    counts = Counter((photo.split, photo.label) for photo in originals)
+    for split in split_names:
         empty = [name for label, name in enumerate(recipe.classes) if not counts[split, label]]
         if len(empty) == len(recipe.classes):
-            raise UserError(f"{folder} holds no photos for {split}. Is the download complete?")
+            raise UserError(f"{recipe.source} has no photos for {split}. Is the download complete?")
         if empty:
             raise UserError(
-                f"{folder} holds no photos of class {empty[0]!r} for {split}. Is the download "
-                f"complete? If the class is not in it, take it out of the recipe's classes"
+                f"{recipe.source} has no photos of class {empty[0]!r} for {split}. Is the download "
+                f"complete? If it does not have that class, remove it from the recipe's classes"
             )
 
 
-@dataclass(frozen=True)
-class Copied:
-    """What became of one Entry."""
-
-    entry: Entry
-    reason: str | None  # why it was left out; None: it is in the dataset
-    digest: str  # SHA-256 of the file
-    new: bool  # it was not there before
-
-
-def plan(recipe, entries, dataset_dir):
-    """Return where each photo goes, as a list of paths in the order of `entries`.
+def plan_copies(recipe, originals, folder):
+    """Return {Original: path of its copy in the dataset's folder}.
 
     Raises:
-        UserError: the download lies where its photos would go, or they would change splits.
+        UserError: the source is in the dataset, or photos of an earlier run are in other splits.
     """
-    folder = Path(dataset_dir) / recipe.name
-    targets = [target_of(recipe, folder, entry) for entry in entries]
-    refuse_overlap(entries, targets)
-    refuse_moved(recipe, folder, entries, targets)
+    targets = {
+        photo: folder / photo.split / folder_name(recipe.classes[photo.label]) / photo.path.name
+        for photo in originals
+    }
+    copies.refuse_source_in_dataset(targets)
+    copies.refuse_changed_splits(targets, folder)
     return targets
 
 
-def build(entries, targets, force, done):
-    """Copy every photo that decodes; return a list of Copied in the order of `entries`.
+class Result(NamedTuple):
+    """What copy_photos did with one photo."""
 
-    A photo that is in the dataset already, unchanged, is not decoded again unless `force` is set.
+    original: layouts.Original
+    target: Path
+    error: str | None  # why the photo was rejected; None: it is in the dataset
+    digest: str  # SHA-256 of the file
+    is_new: bool  # it was not in the dataset before
+
+
+def copy_photos(targets, force):
+    """Copy every photo that can be decoded; yield a Result for each, in the order of `targets`.
+
+    Args:
+        targets: {Original: path of its copy}.
+        force: also decode and copy photos that are in the dataset already.
     """
 
-    def copy(entry, target):
-        copied = copy_one(entry, target, force)
-        done()
-        return copied
+    def copy(item):
+        return copy_photo(*item, force)
 
-    with ThreadPoolExecutor(images.READERS) as threads:
-        try:
-            return list(threads.map(copy, entries, targets))
-        except BaseException:
-            # Ctrl-C or a full disk: what has not begun does not begin.
-            threads.shutdown(cancel_futures=True)
-            raise
+    return images.read_ahead(copy, targets.items(), 4 * images.READER_THREADS)
 
 
-def target_of(recipe, folder, entry):
-    """Return where a photo goes."""
-    class_folder = folder_name(recipe.classes[entry.label])
-    return folder / entry.split / class_folder / entry.source.name
-
-
-def refuse_overlap(entries, targets):
-    """Refuse to copy a dataset onto itself, or class folders into a flat download."""
-    pairs = zip(entries, targets, strict=True)
-    for source, target in sorted({(each.source.parent, to.parent) for each, to in pairs}):
-        if any(each.exists() and each.samefile(source) for each in (target, target.parent)):
-            raise UserError(
-                f"{source} already lies in the dataset. The recipe's source has to be "
-                f"another folder, or has to stay out of DATASET_DIR"
-            )
-
-
-def refuse_moved(recipe, folder, entries, targets):
-    """Refuse to put a photo into one split while it lies in another from an earlier build.
-
-    It would be trained on and evaluated with. That happens where a download is split anew,
-    because photos have come or the recipe's split has changed.
-    """
-    wanted, splits = set(targets), {entry.split for entry in entries}
-    for entry, target in zip(entries, targets, strict=True):
-        for split in splits - {entry.split}:
-            other = folder / split / target.parent.name / target.name
-            if other not in wanted and same_file(entry.source, other, entry.source.read_bytes):
-                raise UserError(
-                    f"{other} belongs to {entry.split} now, since the photos are split anew. "
-                    f"Delete {folder} (it holds copies only) and run this again"
-                )
-
-
-def copy_one(entry, target, force):
-    """Check one photo and copy it with its date; return what became of it."""
-    data = entry.source.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if not force and same_file(entry.source, target, lambda: data):
-        return Copied(entry, None, digest, new=False)
+def copy_photo(original, target, force):
+    """Decode one photo and copy it with its date; return its Result."""
+    data = original.path.read_bytes()
+    result = Result(original, target, error=None, digest=copies.sha256(data), is_new=False)
+    if not force and copies.is_copy(original.path, target):
+        return result
     try:
         images.read_rgb(data)
-    except images.BrokenPhoto as broken:
-        return Copied(entry, str(broken), digest, new=False)
-    with files.whole(target) as partial:
-        shutil.copy2(entry.source, partial)
-    return Copied(entry, None, digest, new=True)
+    except images.BrokenPhoto as error:
+        return result._replace(error=str(error))
+    with files.atomic_write(target) as partial:
+        shutil.copy2(original.path, partial)
+    return result._replace(is_new=True)
 
 
-def same_file(source, target, read):
-    """Tell whether a copy of the source is there; `read` gives the source's bytes.
+def report_problems(recipe, results, folder, split_names):
+    """Write rejected.csv, and warn of everything in the dataset that looks wrong.
 
-    The same size and date are enough. A date alone says nothing: not every disk and program
-    keeps it.
+    Raises:
+        UserError: a split has no photos of a class, because all of them were rejected.
     """
-    if not target.is_file():
-        return False
-    mine, its = files.file_stamp(source), files.file_stamp(target)
-    return mine == its or (mine[0] == its[0] and read() == target.read_bytes())
+    rejected = [(result.original.path, result.error) for result in results if result.error]
+    copied = [result for result in results if not result.error]
+    copies.report_rejected(folder / "rejected.csv", rejected)
+    counts = Counter(result.original.split for result in copied)
+    for split, official in (recipe.official_counts or {}).items():
+        if counts[split] != official:
+            console.warn(
+                f"{split} has {counts[split]:,} photos; the official download has {official:,}"
+            )
+    extra_paths = find_extra_photos(recipe, copied, folder, split_names)
+    report_duplicates(recipe, copied, extra_paths, split_names)
+    if extra_paths:
+        console.warn(
+            f"photos in {folder} that do not come from {recipe.source}: {len(extra_paths):,}, the "
+            f"first {extra_paths[0]}. They are used too. Delete them if they are from an earlier "
+            f"download"
+        )
+    refuse_empty(recipe, [result.original for result in copied], split_names)
 
 
-def write_rejected(folder, results):
-    """Write rejected.csv: the photos that were left out, and why."""
-    path = Path(folder) / REJECTED
-    # Not every file name is UTF-8: those of old archives are written with \udc.. for a byte.
-    form = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-    with files.whole(path) as partial, open(partial, "w", **form) as file:
-        writer = csv.writer(file)
-        writer.writerow(("file", "reason"))
-        writer.writerows((each.entry.source, each.reason) for each in results if each.reason)
-    return path
-
-
-def copies_across_splits(results, extra=()):
-    """Return the groups of exact copies that sit in more than one split, as lists of paths.
-
-    `extra` are photos that lie in the dataset besides.
-    """
-    groups = defaultdict(list)
-    for each in results:
-        if each.reason is None:
-            groups[each.digest].append((each.entry.split, each.entry.source))
-    for path in extra:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        groups[digest].append((path.parent.parent.name, path))
-    return [
-        [path for _, path in group]
-        for group in groups.values()
-        if len({split for split, _ in group}) > 1
-    ]
-
-
-def strangers(recipe, dataset_dir, results):
-    """Return photos in the dataset's class folders that this download did not bring."""
-    folder = Path(dataset_dir) / recipe.name
-    kept = {target_of(recipe, folder, each.entry) for each in results if each.reason is None}
-    splits = {each.entry.split for each in results}
+def find_extra_photos(recipe, copied, folder, split_names):
+    """Return the paths of photos in the dataset that are not copies of this download's photos."""
+    targets = {result.target for result in copied}
     return sorted(
         path
-        for split in splits
+        for split in split_names
         for name in recipe.classes
-        for path in images.photos_in(folder / split / folder_name(name))
-        if path not in kept
+        for path in photo_files.photos_in(folder / split / folder_name(name))
+        if path not in targets
     )
 
 
-def count_table(recipe, results, splits):
-    """Return the photos of each class and split as a text table."""
-    counts = Counter((each.entry.label, each.entry.split) for each in results if not each.reason)
-    width = max(len(name) for name in (*recipe.classes, "all"))
-    lines = [" " * width + "".join(f"{split:>12}" for split in splits)]
-    for label, name in enumerate(recipe.classes):
-        lines.append(f"{name:<{width}}" + "".join(f"{counts[label, s]:>12,}" for s in splits))
-    totals = [sum(counts[label, s] for label in range(len(recipe.classes))) for s in splits]
-    lines.append(f"{'all':<{width}}" + "".join(f"{total:>12,}" for total in totals))
+def report_duplicates(recipe, copied, extra_paths, split_names):
+    """Warn of photos that are in two splits, also under different names."""
+    photos = [(result.digest, result.original.split, result.original.path) for result in copied]
+    for path in extra_paths:
+        photos.append((copies.sha256(path.read_bytes()), path.parent.parent.name, path))
+    if recipe.validate_on_evaluation:
+        # Every photo of validation has a copy in evaluation by design.
+        photos = [photo for photo in photos if photo[1] != split_names[1]]
+    copies.report_duplicates(photos)
+
+
+def count_table(recipe, results, split_names):
+    """Return how many photos of each class each split has, as a text table."""
+    photos = [result.original for result in results if not result.error]
+    counts = Counter((recipe.classes[photo.label], photo.split) for photo in photos)
+    totals = Counter(photo.split for photo in photos)
+    rows = [(name, [counts[name, split] for split in split_names]) for name in recipe.classes]
+    rows.append(("all", [totals[split] for split in split_names]))
+    width = max(len(name) for name, _ in rows)
+    lines = [" " * width + "".join(f"{split:>12}" for split in split_names)]
+    for name, row in rows:
+        lines.append(f"{name:<{width}}" + "".join(f"{count:>12,}" for count in row))
     return "\n".join(lines)
 
 
-def report_build(recipe, results, dataset_dir, splits):
-    """Tell the user what was copied, what was left out, and what looks wrong."""
-    folder = Path(dataset_dir) / recipe.name
-    rejected = [each for each in results if each.reason]
-    rejected_path = write_rejected(folder, results)
-    if rejected:
-        first = rejected[0]
-        console.warn(
-            f"{len(rejected):,} left out, listed in {rejected_path}; "
-            f"the first: {first.entry.source}: {first.reason}"
+@dataclass(frozen=True)
+class Photos:
+    """An ordered list of photos. The class of paths[i] is classes[labels[i]]."""
+
+    paths: tuple
+    labels: np.ndarray  # (photos,) integers
+    classes: tuple
+
+    def __len__(self):
+        return len(self.paths)
+
+    def take(self, positions):
+        """Return the photos at these positions as Photos, in the order of the positions."""
+        paths = tuple(self.paths[position] for position in positions)
+        return Photos(paths, self.labels[list(positions)], self.classes)
+
+    @property
+    def fingerprint(self):
+        """16 hexadecimal digits that change if a photo is added, removed or changed."""
+        try:
+            names = [(path.parent.name, path.name, *files.file_stamp(path)) for path in self.paths]
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{error.filename} has just disappeared. Put it back, or run the same command "
+                f"again to continue without it"
+            ) from error
+        return fingerprints.digest(names, self.classes)
+
+
+class Splits(NamedTuple):
+    """The photos of a dataset."""
+
+    training: Photos
+    validation: Photos
+    evaluation: Photos
+
+
+def list_splits(dataset_dir, recipe, split_names):
+    """Return the photos of all three splits as Splits. Raises the errors of list_photos."""
+    return Splits(*(list_photos(dataset_dir, recipe, split) for split in split_names))
+
+
+def list_photos(dataset_dir, recipe, split):
+    """Return the Photos of one split in a fixed order: class after class, then by name.
+
+    Raises:
+        UserError: the split or a class is missing or empty, or a folder belongs to no class.
+    """
+    folder = Path(dataset_dir) / recipe.name / split
+    command = console.command("build_dataset", recipe.name)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing. Make it with: {command}")
+    folders = photo_files.folders_in(folder)
+    class_folders = [folder_name(name) for name in recipe.classes]
+    unknown = [name for name in folders.keys() - set(class_folders) if not name.startswith(".")]
+    if unknown:
+        raise UserError(
+            f"{folders[min(unknown)]} does not belong to a class of recipe {recipe.name!r}. Move "
+            f"it away, or add the class to the recipe"
         )
-    for split, official in (recipe.official_counts or {}).items():
-        seen = sum(each.entry.split == split and not each.reason for each in results)
-        if seen != official:
-            console.warn(f"{split} has {seen:,} photos; the official download has {official:,}")
-    # Where validation and evaluation are the same photos, that is the recipe's own doing.
-    twice = splits[1] if recipe.validate_on_evaluation else None
-    extra = strangers(recipe, dataset_dir, results)
-    copies = copies_across_splits(
-        [each for each in results if each.entry.split != twice],
-        [path for path in extra if path.parent.parent.name != twice],
-    )
-    if copies:
-        example = " = ".join(str(path) for path in copies[0][:2])
-        console.warn(
-            f"{len(copies):,} photos have an exact copy in another split, which flatters the "
-            f"score; the first: {example}"
+    paths, labels = [], []
+    for label, name in enumerate(class_folders):
+        # Not imutils.paths.list_images, which the posts use: it does not sort, and it also lists
+        # the files named ._photo.jpg that macOS writes next to photos.
+        photos = photo_files.photos_in(folders.get(name, folder / name))
+        if not photos:
+            raise UserError(f"{folder / name} has no photos. Put some there, or run: {command}")
+        paths += photos
+        labels += [label] * len(photos)
+    return Photos(tuple(paths), np.array(labels), recipe.classes)
+
+
+def hold_out(photos, share, seed):
+    """Return (the rest, a random share of each class), both in the order of `photos`.
+
+    At least one photo of every class stays in the rest.
+
+    Raises:
+        UserError: no class has two photos.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(photos))
+    is_held_out = np.zeros(len(photos), bool)
+    for label in np.unique(photos.labels):
+        positions = shuffled[photos.labels[shuffled] == label]
+        count = max(1, round(share * len(positions)))
+        is_held_out[positions[: min(count, len(positions) - 1)]] = True
+    if not is_held_out.any():
+        raise UserError(
+            "held_out needs a class with two training photos, but there is none. Add photos"
         )
-    if extra:
-        console.warn(
-            f"{len(extra):,} photos in {folder} are none of those that {recipe.source} gives now, "
-            f"and will be used too; the first: {extra[0]}. Delete them if they are left over from "
-            f"before"
-        )
-    kept = [each.entry for each in results if each.reason is None]
-    refuse_empty(recipe, Path(recipe.source), kept, splits)
+    return photos.take(np.flatnonzero(~is_held_out)), photos.take(np.flatnonzero(is_held_out))

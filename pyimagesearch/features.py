@@ -1,348 +1,260 @@
-"""What the frozen part says about photos: computed once, in order, kept as CSV."""
+"""The features of photos as CSV, and the CSV back as arrays.
+
+A row is a photo: the number of its class, then its features.
+"""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from pyimagesearch import console, files, images
-from pyimagesearch.console import UserError
+from pyimagesearch import images
+from pyimagesearch.support import console, files, fingerprints
+from pyimagesearch.support.errors import UserError
 
-MADE_FROM = "made_from.json"  # of features that are complete
-BEGUN = "begun.json"  # of features that are being extracted
-COMMAS_TO_LINE_BREAKS = bytes.maketrans(b",", b"\n")
-PIECE = 2 << 20  # bytes of a CSV that are read at a time, and then to the end of the row
-SHUFFLED_ROWS = 64  # and rows, where they lie in another order
-AHEAD = 2  # pieces that threads parse while one is used
+FINGERPRINT_FILE = "made_from.json"  # written last: the features are complete
+UNFINISHED_FILE = "unfinished.json"  # the fingerprint of features that are being extracted
+BACKBONE_FILE = "backbone.keras"  # the network that computes the features
+OUTPUTS_FOLDER = "outputs"  # what the network has computed, until the CSV files are complete
+SECONDS_FILE = "seconds.json"  # how long an interrupted extraction has taken
+BLOCK_BYTES = 2 << 20  # how much of a CSV is parsed at once; then up to the end of the row
+BLOCKS_AHEAD = 2  # blocks that threads parse while one is used
 
 
-def write_csv(path, labels, batch_size, outputs, done):
-    """Write one row a photo: its label, then its features. Reading them back is exact.
-
-    A thread writes while the network computes the next batch. An interrupted file goes on where it
-    stopped.
+def fingerprint(recipe, splits, precision, weights):
+    """Return what the features of a recipe are made from.
 
     Args:
-        path: of the CSV; it appears when it is whole.
-        labels: (n,) ints.
-        batch_size: rows that `outputs` yields at a time.
-        outputs: a function start -> an iterator over (batch, features) arrays from row `start` on.
-        done: called with the number of rows after each batch.
+        recipe: a row of config.RECIPES.
+        splits: datasets.Splits.
+        precision, weights: config.PRECISION and config.WEIGHTS.
+    """
+    parts = {
+        "classes": recipe.classes,
+        "backbone": recipe.backbone,
+        "preprocessing": recipe.preprocessing,
+        "image_size": recipe.image_size,
+        "pooling": recipe.head.pooling,
+        "PRECISION": precision,
+        "WEIGHTS": str(weights),
+        "the file of WEIGHTS": fingerprints.file_digest(weights),
+    }
+    for split, photos in splits._asdict().items():
+        parts[f"the {split} photos"] = photos.fingerprint
+    return fingerprints.fingerprint(parts)
+
+
+def begin(folder, fingerprint, precision):
+    """Prepare a folder for features that are about to be extracted.
+
+    Files of other features are deleted. Those of an interrupted extraction stay: it resumes.
+
+    Args:
+        folder: output/<recipe>/features.
+        fingerprint: of the features.
+        precision: the name of the policy that PRECISION stands for on this machine.
 
     Returns:
-        The number of features.
+        A console.Stopwatch that includes the seconds of the interrupted runs.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = files.partial_of(path)
-    with open(partial, "ab+") as csv, ThreadPoolExecutor(1) as writer:
-        start, written = resume(csv, len(labels), batch_size), None
-        done(start)
-        for batch in outputs(start):
-            stop = start + len(batch)
-            text = writer.submit(write_rows, csv, labels[start:stop], batch)
-            # At most one batch waits to be written: memory stays flat on a slow disk.
-            if written is not None:
-                written.result()
-            start, written = stop, text
-            done(len(batch))
-        if written is not None:
-            written.result()
-    os.replace(partial, path)
-    return count_columns(path)
+    # An unfinished extraction resumes only on the same kind of machine with the same packages.
+    wanted = {**fingerprint, "precision": precision, "versions": fingerprints.versions()}
+    files.remove(folder / FINGERPRINT_FILE)
+    if files.read_json(folder / UNFINISHED_FILE) != wanted:
+        for path in folder.glob("*.csv"):
+            path.unlink()
+        files.write_json(folder / UNFINISHED_FILE, wanted)
+    return console.Stopwatch(folder / SECONDS_FILE, key=fingerprints.digest(wanted))
 
 
-def count_columns(path):
-    """Return how many features the first row of a CSV has."""
-    with open(path, "rb") as csv:
-        return csv.readline().count(b",")
+def finish(folder, fingerprint, columns, precision, stopwatch):
+    """Record that the features in a folder are complete, and what they were made from."""
+    seconds = round(stopwatch.seconds, 3)
+    facts = {"columns": columns, "precision": precision, "seconds": seconds}
+    files.write_json(folder / FINGERPRINT_FILE, {**fingerprint, **facts})
+    files.remove(folder / UNFINISHED_FILE)
+    files.remove(folder / OUTPUTS_FOLDER)
+    stopwatch.remove()
 
 
-def write_rows(csv, labels, rows):
-    """Append rows to an open CSV. Nine digits are enough to give any float32 back bit for bit."""
-    form = ",".join(["%d", *["%.9g"] * rows.shape[1]]) + "\n"
-    for label, row in zip(labels, rows.astype(np.float32), strict=True):
-        csv.write((form % (label, *row.tolist())).encode())
-    csv.flush()
-    # What is counted as done after a power cut has to be on the disk.
-    os.fsync(csv.fileno())
+def write_csv(path, labels, batches):
+    """Write one row per photo: its label, then its features.
 
-
-def resume(csv, rows, batch_size):
-    """Cut a growing CSV behind its last whole batch; return how many rows it has."""
-    csv.seek(0)
-    ends = line_ends(csv)
-    # The last batch may be smaller: all rows are whole batches too.
-    whole = rows if len(ends) >= rows else len(ends) - len(ends) % batch_size
-    csv.truncate(ends[whole - 1] if whole else 0)
-    return whole
-
-
-def begin(folder, origin):
-    """Note from what features are being extracted; forget what was begun from something else."""
-    begun = files.read_json(folder / BEGUN)
-    if begun is None or begun.get("from") != origin or "csvs" not in begun:
-        for partial in folder.glob("*.partial"):
-            partial.unlink()
-        files.write_json(folder / BEGUN, {"from": origin, "csvs": {}})
-
-
-def note(path, seconds, finished):
-    """Note how long a CSV has taken so far, for the run after an interruption."""
-    begun = files.read_json(path.parent / BEGUN)
-    stamp = files.file_stamp(path) if finished else None
-    begun["csvs"][path.stem] = {"stamp": stamp, "seconds": seconds}
-    files.write_json(path.parent / BEGUN, begun)
-
-
-def noted(path):
-    """Return (seconds that a CSV of this extraction has taken so far, whether it is finished)."""
-    csv = files.read_json(path.parent / BEGUN)["csvs"].get(path.stem)
-    if csv is None:
-        return 0, False
-    if csv["stamp"] is None:
-        return csv["seconds"], False
-    finished = path.is_file() and [*files.file_stamp(path)] == csv["stamp"]
-    return csv["seconds"] if finished else 0, finished
-
-
-def read_pieces(path, classes):
-    """Yield a CSV in order as ((rows, features) float32, (rows,) int labels), some rows at a time.
-
-    Raises:
-        UserError: a row is damaged, a value is not a number, or a label is of no class.
-    """
-    if not ends_in_line_break(path):
-        raise UserError(f"{path} is cut short. {remake(path)}")
-
-    def blocks():
-        with open(path, "rb") as file:
-            while block := file.read(PIECE) + file.readline():
-                yield block
-
-    yield from images.ahead(lambda block: parse(block, path, classes), blocks(), AHEAD)
-
-
-def read_shuffled(path, classes, starts, order):
-    """Yield the same pieces with the rows in another order.
+    Nine digits are enough to read every float32 back bit for bit.
 
     Args:
-        path, classes: as read_pieces takes them.
-        starts: of the rows in the file, from row_starts.
-        order: (n,) positions of rows.
-
-    Yields:
-        (features, labels, positions).
+        path: of the CSV. It appears when it is complete.
+        labels: (n,) ints.
+        batches: an iterator over (batch, features) arrays, in the order of the labels.
     """
+    rows = (row for batch in batches for row in batch)
+    with files.atomic_write(path) as partial, open(partial, "wb") as csv:
+        for label, row in zip(labels, rows, strict=True):
+            row_format = "%d" + ",%.9g" * len(row) + "\n"
+            csv.write((row_format % (label, *row.tolist())).encode())
+
+
+def require(folder, recipe, wanted, split_names):
+    """Return what is recorded about the features in a folder.
+
+    Args:
+        folder: output/<recipe>/features.
+        recipe: a row of config.RECIPES.
+        wanted: their fingerprint.
+        split_names: of the CSV files.
+
+    Raises:
+        UserError: features are missing, or were made from other photos or settings.
+    """
+    recorded = files.read_json(folder / FINGERPRINT_FILE)
+    command = console.command("extract_features", recipe.name)
+    names = [*(f"{name}.csv" for name in split_names), BACKBONE_FILE]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if recorded is None or missing:
+        # extract_features.py does not look for single files that were deleted.
+        option = "" if recorded is None else " --force"
+        name = (missing or names)[0]
+        raise UserError(f"{folder / name} is missing. Make it with: {command}{option}")
+    changes = fingerprints.differences(recorded, wanted)
+    if changes:
+        raise UserError(f"{folder} is out of date: {'; '.join(changes)}. Update it with: {command}")
+    return recorded
+
+
+def read_split(path, photos, columns):
+    """Return the (n, columns) float32 features of a split, in the order of its photos.
+
+    Errors are those of `read_blocks`.
+    """
+    rows, start = np.empty((len(photos), columns), np.float32), 0
+    for block in read_blocks(path, photos, columns):
+        rows[start : start + len(block)] = block
+        start += len(block)
+    return rows
+
+
+def read_blocks(path, photos, columns):
+    """Yield the features of a split in order, as (rows, columns) float32 blocks.
+
+    Args:
+        path: of the CSV.
+        photos: the photos of the split, a datasets.Photos.
+        columns: the number of features.
+
+    Raises:
+        UserError: the CSV is damaged, or its columns or labels are not those of the photos.
+    """
+    start = 0
+    for rows, labels in parse_csv(path, len(photos.classes)):
+        if rows.shape[1] != columns:
+            raise UserError(
+                f"{path} has {rows.shape[1]:,} columns, not {columns:,}. {remedy(path)}"
+            )
+        if not np.array_equal(labels, photos.labels[start : start + len(rows)]):
+            raise wrong_rows(path, photos)
+        start += len(rows)
+        yield rows
+    if start != len(photos):
+        raise wrong_rows(path, photos)
+
+
+def parse_csv(path, classes):
+    """Yield the rows of a CSV in order, as ((rows, features) float32, (rows,) int labels).
+
+    Args:
+        path: of the CSV.
+        classes: the number of classes.
+
+    Raises:
+        UserError: a row is damaged, a value is not a number, or a label is not that of a class.
+    """
+    if not ends_with_newline(path):
+        raise UserError(f"{path} is cut short. {remedy(path)}")
 
     def blocks():
         with open(path, "rb") as file:
-            for first in range(0, len(order), SHUFFLED_ROWS):
-                positions = order[first : first + SHUFFLED_ROWS]
-                lines = []
-                for position in positions:
-                    file.seek(starts[position])
-                    lines.append(file.readline())
-                yield b"".join(lines), positions
+            while block := file.read(BLOCK_BYTES) + file.readline():
+                yield block
 
-    def parsed(piece):
-        block, positions = piece
-        return *parse(block, path, classes), positions
-
-    yield from images.ahead(parsed, blocks(), AHEAD)
-
-
-def row_starts(path):
-    """Return where each row of a CSV begins, in bytes, as (rows,) int64."""
-    with open(path, "rb") as file:
-        return np.concatenate([[0], line_ends(file)]).astype(np.int64)[:-1]
+    parse = images.read_ahead(lambda block: parse_block(block, path), blocks(), BLOCKS_AHEAD)
+    for table in parse:
+        labels = table[:, 0].astype(int)
+        is_wrong = (labels != table[:, 0]) | (labels < 0) | (labels >= classes)
+        if is_wrong.any():
+            raise UserError(
+                f"{path} has label {table[is_wrong, 0][0]:g}, which is not that of a class. "
+                f"{remedy(path)}"
+            )
+        yield table[:, 1:], labels
 
 
-def line_ends(file):
-    """Return the places behind each line break of an open file, as (lines,) int64."""
-    ends, start = [np.empty(0, np.int64)], 0
-    while block := file.read(1 << 24):
-        ends.append(start + 1 + np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")))
-        start += len(block)
-    return np.concatenate(ends)
-
-
-def parse(block, path, classes):
-    """Return the (rows, features) float32 and (rows,) int labels of whole rows of a CSV, as bytes.
-
-    A reader that takes 25,000 columns for a table of 25,000 things is slow. So the values are
-    read as one column, one below the other: a comma becomes a line break. And most of what comes
-    out of a ReLU is 0, which needs no reader.
-    """
-    characters = np.frombuffer(block, np.uint8)
-    ends = np.flatnonzero(characters == ord("\n"))
-    stops = characters == ord(",")
-    stops[ends] = True
-    values = np.flatnonzero(stops)
-    columns = np.diff(np.searchsorted(values, ends), prepend=-1)
-    if columns.min() == 1 or columns.min() < columns.max():
-        raise UserError(f"{path} is damaged: its rows differ in length. {remake(path)}")
-    zeros = lone_zeros(characters, stops)
-    is_read = np.flatnonzero(~zeros[values - 1])
-    # A zero goes with the stop behind it.
-    zeros[1:] |= zeros[:-1]
-    read = read_values(characters[np.flatnonzero(~zeros)].tobytes(), path)
-    if len(read) != len(is_read) or not np.isfinite(read).all():
-        raise UserError(f"{path} holds values that are not numbers. {remake(path)}")
-    table = np.zeros(len(values), np.float32)
-    table[is_read] = read
-    table = table.reshape(len(ends), -1)
-    labels = table[:, 0].astype(int)
-    strange = table[(labels != table[:, 0]) | (labels < 0) | (labels >= len(classes)), 0]
-    if len(strange):
-        raise UserError(f"{path} has label {strange[0]:g}, which is no class. {remake(path)}")
-    return table[:, 1:], labels
-
-
-def lone_zeros(characters, stops):
-    """Tell of each character whether it is a value of its own, a 0 between two stops."""
-    zeros = np.zeros(len(characters), bool)
-    zeros[1:-1] = (characters[1:-1] == ord("0")) & stops[:-2] & stops[2:]
-    return zeros
-
-
-def read_values(text, path):
-    """Return the float32 values in `text`, bytes with a comma or a line break behind each."""
-    import polars
-
-    column = text.translate(COMMAS_TO_LINE_BREAKS)
-    try:
-        return polars.read_csv(
-            column, has_header=False, schema={"value": polars.Float32}, quote_char=None
-        )["value"].to_numpy()
-    except polars.exceptions.PolarsError as failure:
-        # What follows tells of one long column, which the file does not have.
-        reason = str(failure).split(" at column")[0]
-        raise UserError(f"{path} is damaged: {reason}. {remake(path)}") from failure
-
-
-def ends_in_line_break(path):
-    """Tell whether the last row of a CSV is whole: its last number might be cut in two."""
+def ends_with_newline(path):
+    """Return True if the last row of a CSV is complete: its last number might be cut in two."""
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 1))
         return file.read() == b"\n"
 
 
-def read_split(folder, split, photos, columns):
-    """Return the (n, columns) float32 features of a split, a row a photo in their order.
+def parse_block(block, path):
+    """Return whole rows of a CSV, given as bytes, as a (rows, 1 + features) float32 array.
 
-    Raises:
-        UserError: as read_checked.
+    CSV readers are slow with 25,000 columns, so the values are read as one long column. Most
+    outputs of a ReLU are 0, and these need no reader.
     """
-    rows, start = np.empty((len(photos), columns), np.float32), 0
-    for piece in read_checked(folder, split, photos, columns):
-        rows[start : start + len(piece)] = piece
-        start += len(piece)
-    return rows
+    characters = np.frombuffer(block, np.uint8)
+    row_ends = np.flatnonzero(characters == ord("\n"))
+    is_separator = characters == ord(",")
+    is_separator[row_ends] = True
+    value_ends = np.flatnonzero(is_separator)
+    row_lengths = np.diff(np.searchsorted(value_ends, row_ends), prepend=-1)
+    if row_lengths.min() == 1 or row_lengths.min() < row_lengths.max():
+        raise UserError(f"{path} is damaged: its rows differ in length. {remedy(path)}")
+    is_zero = lone_zeros(characters, is_separator)
+    nonzero = np.flatnonzero(~is_zero[value_ends - 1])
+    # The separator after a zero is left out with it.
+    is_zero[1:] |= is_zero[:-1]
+    values = read_column(characters[np.flatnonzero(~is_zero)].tobytes(), path)
+    if len(values) != len(nonzero) or not np.isfinite(values).all():
+        raise UserError(f"{path} contains values that are not numbers. {remedy(path)}")
+    table = np.zeros(len(value_ends), np.float32)
+    table[nonzero] = values
+    return table.reshape(len(row_ends), -1)
 
 
-def read_checked(folder, split, photos, columns):
-    """Yield the features of a split in order, as (rows, columns) float32, some at a time.
-
-    Raises:
-        UserError: the CSV is damaged, it has not so many columns of features, or its labels are
-            not those of the photos.
-    """
-    path, start = Path(folder) / f"{split}.csv", 0
-    for rows, labels in read_pieces(path, photos.classes):
-        refuse_others(path, rows, labels, columns, photos, slice(start, start + len(rows)))
-        start += len(rows)
-        yield rows
-    if start != len(photos):
-        raise other_rows(path, photos)
+def lone_zeros(characters, is_separator):
+    """Return for each character whether it is a 0 between two separators."""
+    zeros = np.zeros(len(characters), bool)
+    zeros[1:-1] = (characters[1:-1] == ord("0")) & is_separator[:-2] & is_separator[2:]
+    return zeros
 
 
-def refuse_others(path, rows, labels, columns, photos, positions):
-    """Refuse rows of a CSV without so many features, or not of the photos at these positions."""
-    if rows.shape[1] != columns:
-        raise UserError(f"{path} has {rows.shape[1]:,} columns, not {columns:,}. {remake(path)}")
-    if not np.array_equal(labels, photos.labels[positions]):
-        raise other_rows(path, photos)
+def read_column(text, path):
+    """Return the float32 values in `text`, bytes with a comma or newline after each value."""
+    import polars
+
+    try:
+        return polars.read_csv(
+            text.replace(b",", b"\n"),
+            has_header=False,
+            schema={"value": polars.Float32},
+            quote_char=None,
+        )["value"].to_numpy()
+    except polars.exceptions.PolarsError as failure:
+        # The rest of the message is about one long column, which the file does not have.
+        reason = str(failure).split(" at column")[0]
+        raise UserError(f"{path} is damaged: {reason}. {remedy(path)}") from failure
 
 
-def other_rows(path, photos):
+def wrong_rows(path, photos):
     """Return the error for a CSV whose rows are not those of its split's photos."""
     return UserError(
-        f"{path} has rows that are not the {len(photos):,} photos of {path.stem}. {remake(path)}"
+        f"{path} has rows that are not the {len(photos):,} photos of {Path(path).stem}. "
+        f"{remedy(path)}"
     )
 
 
-def remake(path):
-    """Say how the features in `path` are made again."""
+def remedy(path):
+    """Return how to make the CSV at `path` again."""
     recipe = Path(path).parent.parent.name
     return f"Make it again with: {console.command('extract_features', recipe, '--force')}"
-
-
-def origin(recipe, splits, config):
-    """Return what the features of a recipe depend on, as JSON can hold it.
-
-    Args:
-        recipe: a row.
-        splits: {split: images.Photos}.
-        config: the module; its PRECISION and WEIGHTS count.
-    """
-    return {
-        "classes": list(recipe.classes),
-        "backbone": recipe.backbone,
-        "preprocessing": recipe.preprocessing,
-        "image_size": recipe.image_size,
-        "pooling": recipe.head.pooling,
-        "PRECISION": config.PRECISION,
-        "WEIGHTS": str(config.WEIGHTS),
-        "weights_stamp": stamp_of_weights(config.WEIGHTS),
-        "photos": {split: len(photos) for split, photos in splits.items()},
-        "photo_stamps": {split: photos.stamp for split, photos in splits.items()},
-    }
-
-
-def stamp_of_weights(setting):
-    """Return what changes when a user's own file of weights does: Keras' own are one file."""
-    path = Path(setting)
-    return files.digest(files.file_stamp(path)) if path.is_file() else None
-
-
-def require(folder, recipe, splits, config):
-    """Return what is written about the features in a folder, when they are there and current.
-
-    Raises:
-        UserError: they are missing, or were made from other photos or settings.
-    """
-    made = files.read_json(folder / MADE_FROM)
-    command = console.command("extract_features", recipe.name)
-    needed = [*(f"{name}.csv" for name in splits), "backbone.keras"]
-    missing = [name for name in needed if not (folder / name).is_file()]
-    if made is None or missing:
-        # Where made_from.json is there, extract_features.py would find nothing to do.
-        again = "" if made is None else " --force"
-        name = (missing or needed)[0]
-        raise UserError(f"{folder / name} is missing. Make it with: {command}{again}")
-    differences = changes(made, origin(recipe, splits, config))
-    if differences:
-        raise UserError(
-            f"{folder} does not fit any more: {'; '.join(differences)}. Make it again with: "
-            f"{command}"
-        )
-    return made
-
-
-def changes(made, wanted):
-    """Return in words how two `origin`s differ: [] when they are the same."""
-    words = []
-    for name, value in wanted.items():
-        if made.get(name) == value:
-            continue
-        if name == "photo_stamps":
-            old = made.get(name, {})
-            stale = [split for split in value if old.get(split) != value[split]]
-            words.append(f"the photos of {' and '.join(stale)} have changed since")
-        elif name == "weights_stamp":
-            words.append(f"{wanted['WEIGHTS']} has changed since")
-        elif name != "photos":
-            words.append(f"{name} was {made.get(name)!r} and is {value!r}")
-    return words

@@ -1,11 +1,10 @@
-"""Pixels come in here and nowhere else: read, resize, augment; ordered lists and batches."""
+"""The only place where pixels come in: read a photo, resize it, augment it, make batches."""
 
 import itertools
 import struct
 import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -13,26 +12,31 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from pyimagesearch import console, files
-from pyimagesearch.console import UserError
-from pyimagesearch.recipe import composed, folder_name
+from pyimagesearch.support import sources
+from pyimagesearch.support.errors import UserError
 
-# The threads of `batches` and of TensorFlow share the cores; OpenCV's own would come on top.
+READER_THREADS = 4
+# These threads and TensorFlow's share the cores. OpenCV's own threads would compete with them.
 cv2.setNumThreads(1)
 
-# What a person calls a photo. Anything else is passed over; build_dataset.py counts it.
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-# Pixels. A phone takes up to 200 million; beyond that a small file may be meant to fill memory.
+# The most pixels of a photo. Phones take up to 200 million; a small file that claims far more may
+# be meant to fill the memory. Pillow refuses photos of more than twice MAX_IMAGE_PIXELS.
 LARGEST_PHOTO = 250_000_000
-Image.MAX_IMAGE_PIXELS = LARGEST_PHOTO // 2  # Pillow refuses at twice this and warns from here
-READERS = 4
-# A photo is decoded to twice the network's size at the least: what that leaves out changes a pixel
-# of the small copy by one or two levels in 255 at the most, on average. And to what a picture on a
-# screen needs, for predict.py shows it.
-DETAIL, ON_SCREEN = 2, 448
-# What undoes each EXIF orientation; 1 is upright. Pillow's own exif_transpose also writes the
-# other tags anew, and fails where a camera wrote an odd one.
-TURNS = {
+Image.MAX_IMAGE_PIXELS = LARGEST_PHOTO // 2
+
+# The formats to try, independent of the file's name. PostScript is not among them, because Pillow
+# would run Ghostscript to read it.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+
+# Pillow's decoders raise all of these for damaged files.
+DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError),
+    *(RuntimeError, struct.error),
+)
+
+# EXIF orientation -> the operation that makes a photo upright. Pillow's own exif_transpose also
+# rewrites the other EXIF tags, and fails if a camera wrote an invalid one.
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -41,33 +45,35 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Whatever a file's name says. PostScript is not among them: Pillow would let Ghostscript run it.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
-# Pillow's decoders raise all of these on damaged files.
-DAMAGE = (
-    *(OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError),
-    *(RuntimeError, struct.error),
-)
+
+# Large JPEGs are decoded at a reduced size, but at no less than this multiple of the network's
+# image size. After resizing, they differ from photos decoded in full by one or two of 255 levels
+# per pixel, on average.
+DECODING_MARGIN = 2
+# The longer side of a photo on a screen, in pixels: the size of thumbnails, and the least size to
+# decode to, because predict.py also shows the photos.
+SCREEN_SIZE = 448
 
 
 class BrokenPhoto(ValueError):
-    """A file that cannot be read as a photo; the message says why."""
+    """A file that cannot be read as a photo. The message gives the reason."""
 
 
 def read_rgb(source, at_least=None):
     """Return a photo as a person sees it: uint8 RGB (height, width, 3).
 
-    A turned photo (EXIF) is upright, what is transparent stands on white, greyscale, palette,
-    CMYK and 16-bit pictures become RGB, an animation its first frame.
+    A photo with an EXIF orientation is turned upright. Transparent pixels become white. Greyscale,
+    palette, CMYK and 16-bit photos become RGB. Of an animation, the first frame is returned.
 
     Args:
         source: a path, or the bytes of a file.
-        at_least: pixels that no side needs to have more than: a large JPEG is decoded to a half,
-            a quarter or an eighth, which takes a quarter of the time for a phone's 12 million
-            pixels. None: every pixel.
+        at_least: decode a large JPEG at a half, a quarter or an eighth of its size, but with at
+            least this many pixels along each side. For 12 million pixels, as from a phone, this
+            takes a quarter of the time. None: decode every pixel.
 
     Raises:
-        BrokenPhoto: no picture, one cut short, one too large, or one of a kind without colours.
+        BrokenPhoto: the file is not a photo, is damaged or cut short, has too many pixels, or has
+            a kind of pixels without defined colours.
         OSError: the file cannot be opened.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -79,55 +85,127 @@ def read_rgb(source, at_least=None):
             with Image.open(BytesIO(data), formats=FORMATS) as picture:
                 if at_least is not None:
                     picture.draft(None, (at_least, at_least))
-                # `load` raises on a file cut short, where OpenCV would fill up with grey.
+                # Pillow raises if the file is cut short. OpenCV would fill the rest with grey.
                 picture.load()
-                return np.asarray(on_white(upright(picture)))
-    except Image.DecompressionBombError as failure:
-        raise BrokenPhoto(f"more than {LARGEST_PHOTO:,} pixels") from failure
-    except Image.UnidentifiedImageError as failure:
-        raise BrokenPhoto("not a picture") from failure
-    except DAMAGE as failure:
-        raise BrokenPhoto(f"damaged: {failure}") from failure
+                return np.asarray(to_rgb(turn_upright(picture)))
+    except Image.DecompressionBombError as error:
+        raise BrokenPhoto(f"more than {LARGEST_PHOTO:,} pixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise BrokenPhoto("not a picture") from error
+    except DECODER_ERRORS as error:
+        raise BrokenPhoto(f"damaged: {error}") from error
 
 
-def upright(picture):
-    """Return a Pillow picture turned as its EXIF orientation says, if it says anything."""
+def turn_upright(picture):
+    """Return a Pillow image turned as its EXIF orientation demands, if it has one."""
     try:
-        turn = TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
-    except DAMAGE:  # some programs write it wrong: the picture is whole
-        turn = None
-    return picture if turn is None else picture.transpose(turn)
+        operation = UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation))
+    except DECODER_ERRORS:
+        # Some programs write invalid EXIF data. The pixels are intact.
+        return picture
+    return picture if operation is None else picture.transpose(operation)
 
 
-def on_white(picture):
-    """Return a Pillow picture of any mode as RGB; what is transparent shows white."""
+def to_rgb(picture):
+    """Return a Pillow image of any mode as RGB, with white instead of transparent pixels."""
     if picture.mode.startswith("I"):
+        # 16 bits per pixel: 65535 / 257 is 255.
         picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) // 257).astype(np.uint8))
     if picture.mode == "F":
-        raise ValueError("32-bit floats have no agreed black and white")
+        raise ValueError("32-bit floats have no defined black and white")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     layer = picture.convert("RGBA")
-    paper = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(paper, layer).convert("RGB")
+    background = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(background, layer).convert("RGB")
 
 
 def resize(photo, size):
-    """Return a uint8 (size, size, 3) copy; the shape is not kept, as in the tutorials.
+    """Return a uint8 (size, size, 3) copy. As in the tutorials, it is squeezed into a square.
 
-    Shrinking averages the pixels that fall together; picking single ones makes false patterns.
+    Unlike in the tutorials, shrinking averages all pixels of an area. Picking single pixels
+    creates false patterns.
     """
     height, width = photo.shape[:2]
-    # Where only one side shrinks, and to no less than half, a straight line between two pixels
-    # passes none over.
+    # If only one side shrinks, to no less than half, linear interpolation skips no pixel.
     if min(height, width) > size or max(height, width) > 2 * size:
-        small = min(width, size), min(height, size)
-        photo = cv2.resize(photo, small, interpolation=cv2.INTER_AREA)
+        smaller = min(width, size), min(height, size)
+        photo = cv2.resize(photo, smaller, interpolation=cv2.INTER_AREA)
     return cv2.resize(photo, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def draw(augmentation, size, rng):
-    """Draw one random change of a photo.
+def read_resized(path, size):
+    """Return one photo of the dataset as the network sees it: uint8 RGB (size, size, 3).
+
+    Raises:
+        UserError: the photo cannot be read any more.
+    """
+    return resize(read_dataset_photo(path, decode_size(size)), size)
+
+
+def decode_size(size):
+    """Return the `at_least` of read_rgb for a network with that image size."""
+    return max(DECODING_MARGIN * size, SCREEN_SIZE)
+
+
+def read_dataset_photo(path, at_least=None):
+    """Return one photo of the dataset, as read_rgb does.
+
+    Raises:
+        UserError: it cannot be read, so it has changed since build_dataset.py checked it.
+    """
+    try:
+        return read_rgb(path, at_least)
+    except (BrokenPhoto, FileNotFoundError) as error:
+        raise UserError(
+            f"{path} cannot be read: {error}. It was intact when build_dataset.py checked it: "
+            f"put it back or delete it, then run the same command again"
+        ) from error
+
+
+def read_thumbnail(path):
+    """Return one photo of the dataset, shrunk to at most SCREEN_SIZE pixels along a side."""
+    photo = read_dataset_photo(path, SCREEN_SIZE)
+    height, width = photo.shape[:2]
+    scale = min(1, SCREEN_SIZE / max(height, width))
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+
+
+def read_photo(name, at_least=None):
+    """Return the photo at a path or web address that a user gave, as read_rgb does.
+
+    Raises:
+        sources.Unreadable: there is no such file, or it is not a photo.
+    """
+    try:
+        return read_rgb(sources.fetch(name), at_least)
+    except BrokenPhoto as error:
+        raise sources.Unreadable(
+            f"{name} cannot be read as a photo: {error}. Use another file"
+        ) from error
+
+
+def augmenter(augmentation, size, seed):
+    """Return a function (position, photo) -> the photo with a random change.
+
+    The same position always gets the same change.
+
+    Args:
+        augmentation: the ranges, a recipe.Augmentation.
+        size: pixels along a side.
+        seed: a tuple of ints.
+    """
+
+    def augment(position, photo):
+        rng = np.random.default_rng((*seed, 0, position))
+        return apply_transform(photo, random_transform(augmentation, size, rng))
+
+    return augment
+
+
+def random_transform(augmentation, size, rng):
+    """Draw the random changes of one photo.
 
     Args:
         augmentation: the ranges, a recipe.Augmentation.
@@ -135,8 +213,7 @@ def draw(augmentation, size, rng):
         rng: a numpy Generator.
 
     Returns:
-        A float64 (2, 3) matrix from a point (x, y, 1) of the changed photo to the point of the
-        plain photo that it shows: one warp does everything at once.
+        A float64 (2, 3) matrix for apply_transform, which makes all changes in one step.
     """
     low, high = augmentation.zoom_range
     angle, shear = np.radians(
@@ -150,28 +227,39 @@ def draw(augmentation, size, rng):
     zoom_x, zoom_y = rng.uniform(low, high, size=2)
     flip_x = -1 if augmentation.horizontal_flip and rng.random() < 0.5 else 1
     flip_y = -1 if augmentation.vertical_flip and rng.random() < 0.5 else 1
-    return compose(angle, (shift_x, shift_y), shear, (zoom_x * flip_x, zoom_y * flip_y), size)
+    return transform_matrix(
+        angle, (shift_x, shift_y), shear, (zoom_x * flip_x, zoom_y * flip_y), size
+    )
 
 
-def compose(angle, shift, shear, zoom, size):
-    """Return the matrix of a rotation, shift, shear and zoom about the photo's centre.
+def transform_matrix(angle, shift, shear, zoom, size):
+    """Return the (2, 3) matrix of a rotation, shift, shear and zoom around the photo's centre.
 
-    Angles are in radians, counted against the clock, and the shift in pixels; a negative zoom
-    mirrors. The order is that of Keras' old ImageDataGenerator: zoom, shear, shift, rotate.
+    It maps a point (x, y, 1) of the changed photo to the point of the plain photo that appears
+    there. The order is that of Keras' old ImageDataGenerator: zoom, shear, shift, rotation.
+
+    Args:
+        angle, shear: radians, counterclockwise.
+        shift: (x, y) in pixels.
+        zoom: (x, y); above 1 the photo gets smaller, a negative value mirrors it.
+        size: pixels along a side.
     """
     cos, sin = np.cos(angle), np.sin(angle)
-    rotate = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-    move = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
-    lean = np.array([[1, -np.sin(shear), 0], [0, np.cos(shear), 0], [0, 0, 1]])
-    scale = np.diag([zoom[0], zoom[1], 1])
+    rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    translation = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
+    shearing = np.array([[1, -np.sin(shear), 0], [0, np.cos(shear), 0], [0, 0, 1]])
+    scaling = np.diag([zoom[0], zoom[1], 1])
     middle = (size - 1) / 2
     to_centre = np.array([[1, 0, -middle], [0, 1, -middle], [0, 0, 1]])
     from_centre = np.array([[1, 0, middle], [0, 1, middle], [0, 0, 1]])
-    return (from_centre @ rotate @ move @ lean @ scale @ to_centre)[:2]
+    return (from_centre @ rotation @ translation @ shearing @ scaling @ to_centre)[:2]
 
 
-def warp(photo, matrix):
-    """Return a photo changed by a matrix of `draw`; the nearest edge fills what comes in."""
+def apply_transform(photo, matrix):
+    """Return a photo changed by a matrix of transform_matrix.
+
+    Areas from outside the photo are filled by repeating its nearest edge.
+    """
     return cv2.warpAffine(
         photo,
         matrix,
@@ -181,166 +269,43 @@ def warp(photo, matrix):
     )
 
 
-@dataclass(frozen=True)
-class Photos:
-    """An ordered list of photos: labels[i], an index into classes, is the class of paths[i]."""
-
-    paths: tuple
-    labels: np.ndarray
-    classes: tuple
-
-    def __len__(self):
-        return len(self.paths)
-
-    def take(self, positions):
-        """Return a list of only the photos at these positions, in their order."""
-        paths = tuple(self.paths[position] for position in positions)
-        return Photos(paths, self.labels[list(positions)], self.classes)
-
-    @property
-    def stamp(self):
-        """16 hexadecimal digits that change when a photo comes, goes or changes."""
-        try:
-            names = [(path.parent.name, path.name, *files.file_stamp(path)) for path in self.paths]
-        except FileNotFoundError as failure:
-            raise UserError(
-                f"{failure.filename} has just disappeared. Put it back, or run the same command "
-                f"again to go on without it"
-            ) from failure
-        return files.digest(names, self.classes)
-
-
-def list_photos(dataset_dir, recipe, split):
-    """Return the photos of one split in a fixed order: class after class, then by name.
-
-    Raises:
-        UserError: the split or a class is missing or empty, or there is a class too many.
-    """
-    folder = Path(dataset_dir) / recipe.name / split
-    remedy = console.command("build_dataset", recipe.name)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is missing. Make it with: {remedy}")
-    wanted = [folder_name(name) for name in recipe.classes]
-    folders = folders_in(folder)
-    strange = {name for name in folders.keys() - set(wanted) if not name.startswith(".")}
-    if strange:
-        raise UserError(
-            f"{folders[min(strange)]} is the folder of no class of recipe {recipe.name!r}. "
-            f"Move it away, or name it in the recipe's classes"
-        )
-    paths, labels = [], []
-    for label, name in enumerate(wanted):
-        found = photos_in(folders.get(name, folder / name))
-        if not found:
-            raise UserError(f"{folder / name} has no photos. Put some there, or run: {remedy}")
-        paths += found
-        labels += [label] * len(found)
-    return Photos(tuple(paths), np.array(labels), recipe.classes)
-
-
-def folders_in(folder):
-    """Return {name: path} of the folders in a folder, accents in the names as recipes have them.
-
-    Raises:
-        UserError: two names differ in nothing else.
-    """
-    found = {}
-    for path in sorted(each for each in folder.iterdir() if each.is_dir()):
-        other = found.setdefault(composed(path.name), path)
-        if other != path:
-            raise UserError(
-                f"two folders in {folder} are named {composed(path.name)!r}, with the accent in "
-                f"the letter and behind it. Put their photos into one"
-            )
-    return found
-
-
-def visible(path):
-    """Tell whether a file or folder is a person's, not its archiver's or system's."""
-    name = path.name.lower()
-    return not name.startswith((".", "__macosx")) and name not in ("thumbs.db", "desktop.ini")
-
-
-def photos_in(folder):
-    """Return the photos that lie in a folder, by name; [] where there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if is_photo(path))
-
-
-def is_photo(path):
-    """Tell whether a file's name is that of a photo: ._x.jpg and .partial.jpg are not."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def read_dataset_photo(path, at_least=None):
-    """Return one photo of the dataset, as read_rgb does.
-
-    Raises:
-        UserError: it cannot be read: it has changed since build_dataset checked it.
-    """
-    try:
-        return read_rgb(path, at_least)
-    except (BrokenPhoto, FileNotFoundError) as failure:
-        raise UserError(
-            f"{path} cannot be read: {failure}. It was whole when build_dataset.py checked it; "
-            f"put it back or delete it, then run the same command again"
-        ) from failure
-
-
-def read_for_sheet(path):
-    """Return one photo of the dataset, no larger than a sheet of many shows it."""
-    photo = read_dataset_photo(path, ON_SCREEN)
-    height, width = photo.shape[:2]
-    share = min(1, ON_SCREEN / max(height, width))
-    size = max(1, round(share * width)), max(1, round(share * height))
-    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-
-
-def enough_for(size):
-    """Return how many pixels a side of a photo has to keep for a network of that size."""
-    return max(DETAIL * size, ON_SCREEN)
-
-
-def load(path, size):
-    """Return one photo of the dataset at the network's size; errors as read_dataset_photo."""
-    return resize(read_dataset_photo(path, enough_for(size)), size)
-
-
-def batches(paths, size, batch_size, augment=None):
-    """Yield every photo once, in order, as uint8 (batch, size, size, 3); the last may be smaller.
+def read_batches(paths, size, batch_size, augment=None):
+    """Yield every photo once, in order, as uint8 (batch, size, size, 3); the last can be smaller.
 
     Threads read ahead, so that the network does not wait for the disk.
 
     Args:
-        paths: of the photos.
+        paths: the paths of the photos.
         size: pixels along a side.
-        batch_size: photos a batch.
-        augment: None, or a function of (position in paths, photo) that returns the photo changed.
+        batch_size: photos per batch.
+        augment: None, or a function (position in paths, photo) -> changed photo.
+
+    Raises:
+        UserError: a photo cannot be read any more.
     """
 
     def prepare(position):
-        photo = load(paths[position], size)
+        photo = read_resized(paths[position], size)
         return photo if augment is None else augment(position, photo)
 
-    # Two batches ahead: one for the network, one being read.
-    photos = ahead(prepare, range(len(paths)), 2 * batch_size)
+    # Two batches ahead: one for the network, and one that is being read.
+    photos = read_ahead(prepare, range(len(paths)), 2 * batch_size)
     while batch := list(itertools.islice(photos, batch_size)):
         yield np.stack(batch)
 
 
-def ahead(work, things, count):
-    """Yield work(thing) for each thing, in order, while threads work on the next `count`."""
-    with ThreadPoolExecutor(READERS) as threads:
-        waiting = deque()
+def read_ahead(function, items, count):
+    """Yield function(item) for each item, in order, while threads compute the next `count`."""
+    with ThreadPoolExecutor(READER_THREADS) as threads:
+        pending = deque()
         try:
-            for thing in things:
-                waiting.append(threads.submit(work, thing))
-                if len(waiting) > count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            for item in items:
+                pending.append(threads.submit(function, item))
+                if len(pending) > count:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         except BaseException:
-            # Ctrl-C, or nobody wants more: what has not begun does not begin.
+            # After Ctrl-C, or if the caller stops early, calls that have not begun are cancelled.
             threads.shutdown(wait=False, cancel_futures=True)
             raise

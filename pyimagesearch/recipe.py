@@ -1,56 +1,29 @@
-"""What a row of config.py may say, and the check that it does."""
+"""What a row of config.py may contain, and the check that it does."""
 
 import difflib
 import functools
-import json
 import unicodedata
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any
 
-from pyimagesearch.console import UserError
+from pyimagesearch.support.errors import UserError
 
-# Every network of keras.applications: its own image size and the smallest, in pixels, and the
-# layers at which it can be cut, first to last, each with the layers behind it at which it cannot.
-# It lies in a file so that a wrong row is refused at once, without waiting for TensorFlow.
-BACKBONES_FILE = Path(__file__).with_name("backbones.json")
-BACKBONES = json.loads(BACKBONES_FILE.read_text(encoding="utf-8"))
-# The beginnings of the names of those whose first layers rescale photos.
-RESCALING = ("EfficientNet", "MobileNetV3", "ConvNeXt")
 METHODS = ("logistic_regression", "fine_tune")
 LAYOUTS = ("flat", "folders", "test_inside", "numbered", "unsplit")
 OPTIMIZERS = ("SGD", "Adam", "RMSprop")
 EXPORTS = ("onnx", "litert", "saved_model")
 
 
-def lenient(row_class):
-    """Let a misspelt field through the constructor; `checked` reports it with its row's name."""
-    strict = row_class.__init__
-    names = {field.name for field in fields(row_class)}
-
-    @functools.wraps(strict)
-    def __init__(self, *values, **named):
-        strict(self, *values, **{name: named[name] for name in named if name in names})
-        object.__setattr__(self, "misspelt", tuple(name for name in named if name not in names))
-
-    row_class.__init__ = __init__
-    return row_class
-
-
-@lenient
 @dataclass(frozen=True)
 class Augmentation:
-    """The random changes of a training photo. The defaults change nothing.
+    """The random changes of a training photo. The defaults change nothing."""
 
-    A rotation of 30 draws an angle between -30 and 30 degrees. Shifts are fractions of the
-    photo's width and height. Zoom draws a factor for each axis on its own, between 1 - zoom and
-    1 + zoom or from a (smallest, largest) pair; above 1 the photo shrinks, as in Keras' old
-    ImageDataGenerator. What comes in from outside repeats the nearest edge.
-    """
-
-    rotation_degrees: float = 0
-    width_shift: float = 0
-    height_shift: float = 0
+    rotation_degrees: float = 0  # 30 draws an angle between -30 and 30 degrees
+    width_shift: float = 0  # fraction of the photo's width
+    height_shift: float = 0  # fraction of the photo's height
     shear_degrees: float = 0
+    # 0.15 draws a factor between 0.85 and 1.15 for each axis; a pair gives the two ends. Above 1
+    # the photo gets smaller, as in Keras' old ImageDataGenerator.
     zoom: float | tuple = 0
     horizontal_flip: bool = False
     vertical_flip: bool = False
@@ -61,138 +34,216 @@ class Augmentation:
         return self.zoom if isinstance(self.zoom, tuple) else (1 - self.zoom, 1 + self.zoom)
 
 
-@lenient
 @dataclass(frozen=True)
 class Head:
-    """What stands on the backbone: pooling -> Dense relu -> Dropout -> Dense, one unit a class."""
+    """The new layers after the backbone: pooling -> Dense relu -> Dropout -> Dense."""
 
-    # "flatten" keeps every number of the last map, "average" the mean of each channel.
-    pooling: str = "flatten"
-    units: int | None = 512  # None: no hidden layer
-    dropout: float = 0.5
-    # "softmax", or for two classes "sigmoid": one unit, the probability of the second class.
-    output: str = "softmax"
+    pooling: str  # "flatten" keeps the whole last feature map, "average" the mean of each channel
+    units: int | None  # of the hidden Dense layer; None: no hidden layer
+    dropout: float
+    # "softmax" has one unit per class. "sigmoid" is for two classes: one unit, which gives the
+    # probability of the second class.
+    output: str
 
 
-@lenient
 @dataclass(frozen=True)
 class Split:
-    """How photos that come without splits are shared out, class by class.
+    """How photos that come without splits are divided, class by class.
 
-    Each part is a number of photos a class (500), a share of the class (0.15), or None: what the
-    others leave.
+    Each part is a number of photos per class (500), a fraction of the class (0.15), or None: all
+    photos that the other parts leave.
     """
 
     training: int | float | None = None
     validation: int | float | None = 0.15
     evaluation: int | float | None = 0.15
-    # Shuffled from SEED; False: by the number in the file names, training first.
-    shuffle: bool = True
+    shuffle: bool = True  # with SEED; False: in the order of the numbers in the file names
 
 
-@lenient
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training: what learns, for how long, and how fast."""
+    """One stretch of training: which layers are trained, for how long, and how fast."""
 
-    name: str = ""
-    # The last layer that stays frozen. None: the whole backbone does, only the head learns.
+    name: str
+    epochs: int
+    optimizer: str
+    learning_rate: float
+    momentum: float = 0  # for SGD only
+    # The last layer that stays frozen. None: the whole backbone is frozen, the head is trained.
     unfreeze_after: str | None = None
-    epochs: int = 20
-    optimizer: str = "SGD"
-    learning_rate: float = 1e-4
-    momentum: float = 0.9  # of SGD; the others have none
     augment: bool = True
-    # Batches an epoch, from a training set repeated without end. None: every photo once.
-    steps_per_epoch: int | None = None
-    # Share of the training photos that this phase validates on instead of the validation split.
+    steps_per_epoch: int | None = None  # batches; None: as many as show every photo once
+    # Fraction of the training photos to validate on, instead of the validation split.
     held_out: float = 0
-    # Epochs without a lower validation loss after which the phase ends early; None: it does not.
-    patience: int | None = None
-    # Go on with the weights of the epoch of the lowest validation loss, not of the last one.
-    keep_best: bool = False
+    patience: int | None = None  # epochs without a lower val_loss before the phase ends early
+    keep_best: bool = False  # continue with the weights of the epoch with the lowest val_loss
 
 
-@lenient
 @dataclass(frozen=True)
 class Recipe:
-    """Everything about one tutorial. The defaults are Food-11's; a row says what differs."""
+    """Every setting of one tutorial."""
 
-    source: str = ""
-    classes: tuple = ()
-    # Where to get it, for the message that it is missing.
-    download: str = ""
-    # How the download names its classes; None: recognise it.
+    source: str  # the folder of the download
+    classes: tuple  # in the order of the labels
+    method: str
+    backbone: str  # a network of keras.applications
+    batch_size: int
+    head: Head
+    phases: tuple
+    augmentation: Augmentation = Augmentation()
+    download: str = ""  # where to get the photos, for the message that they are missing
+    # How the download marks the class of a photo; None: build_dataset.py finds out.
     #   flat         <split>/<label>_<id>.jpg
     #   folders      <split>/<class>/
     #   test_inside  <class>/ with a folder test/ inside
     #   numbered     <class>.<number>.jpg, all in one folder
     #   unsplit      <class>/
     layout: str | None = None
-    split: Split = Split()  # for the layouts that have none
+    split: Split = Split()  # for the layouts without splits
     # The evaluation photos are also the validation photos, as in two of the tutorials.
     validate_on_evaluation: bool = False
-    # Photos a split that the authors of the data give; build_dataset compares.
-    official_counts: dict | None = None
-    backbone: str = "VGG16"
-    # None: the backbone's own. "rescale": divide by 255, as two of the tutorials did.
-    preprocessing: str | None = None
+    official_counts: dict | None = None  # photos in each split of the official download
+    preprocessing: str | None = None  # None: the backbone's own; "rescale": divide by 255
     image_size: int | None = None  # pixels along a side; None: the backbone's own
-    batch_size: int = 32
-    head: Head = Head()
-    method: str = "fine_tune"
-    augmentation: Augmentation = Augmentation(
-        rotation_degrees=30,
-        width_shift=0.2,
-        height_shift=0.2,
-        shear_degrees=0.15,
-        zoom=0.15,
-        horizontal_flip=True,
-    )
-    # None: augment afresh every epoch. N: run the frozen part once over N versions of each
-    # photo. "auto": None on a GPU, as many as views.py says on a CPU.
+    # How many augmented versions ("views") of each photo a phase stores the frozen outputs of.
+    # A number shares none of them with the next phase. 0: the photos as they are. None: augment
+    # afresh in every epoch. "auto": None on a GPU, config.STORED_VIEWS on a CPU.
     views: int | str | None = "auto"
-    # "balanced": a photo of a rare class counts more, in inverse proportion to its class.
+    # "balanced": the loss of a photo counts in inverse proportion to the size of its class.
     class_weights: str | None = None
-    phases: tuple = (
-        Phase("warmup", epochs=50),
-        Phase("unfrozen", unfreeze_after="block4_pool", epochs=20),
-    )
-    mistakes: int = 9  # how many of the most confident ones to show
-    smoothing: float = 0  # of the curves, in a second picture; 0: none
-    name: str = ""  # filled in by `checked`
+    mistakes: int = 9  # how many of the most confident mistakes the report shows
+    smoothing: float = 0  # factor of a moving average for a second plot of the curves; 0: no plot
+    name: str = ""  # filled in by `checked` with the row's key
+
+
+def reports_wrong_fields(row_class):
+    """Make a dataclass name a misspelt or missing field in one sentence, with the remedy."""
+    plain_init = row_class.__init__
+    names = [field.name for field in fields(row_class)]
+
+    @functools.wraps(plain_init)
+    def __init__(self, *values, **named):
+        for name in named:
+            if name not in names:
+                raise UserError(unknown_field(row_class, name, names))
+        for field in fields(row_class)[len(values) :]:
+            if field.default is MISSING and field.name not in named:
+                raise UserError(missing_field(row_class, field.name))
+        plain_init(self, *values, **named)
+
+    row_class.__init__ = __init__
+    return row_class
+
+
+def missing_field(row_class, name):
+    """Return the message for a field that has no default and no value."""
+    message = f"{row_class.__name__}(...) needs the field {name!r}, which has no default"
+    if row_class is Recipe:
+        return f"{message}. A row derived from another has it: replace(FOOD11, ...)"
+    return message
+
+
+def unknown_field(row_class, name, names):
+    """Return the message for a field that a dataclass does not have."""
+    message = f"{row_class.__name__} has no field {name!r}"
+    for other in (Augmentation, Head, Split, Phase, Recipe):
+        if name in (field.name for field in fields(other)):
+            return f"{message}; it belongs in {other.__name__}(...)"
+    similar = difflib.get_close_matches(name, names, n=1)
+    if similar:
+        return f"{message}. Did you mean {similar[0]!r}?"
+    return f"{message}; it has: {', '.join(names)}"
+
+
+for _row_class in (Augmentation, Head, Split, Phase, Recipe):
+    reports_wrong_fields(_row_class)
+
+# The networks of keras.applications by the image size, in pixels, that they were trained with.
+# They are listed here so that a misspelt backbone is reported without waiting for TensorFlow.
+BACKBONES_BY_SIZE = {
+    224: """ConvNeXtTiny ConvNeXtSmall ConvNeXtBase ConvNeXtLarge ConvNeXtXLarge DenseNet121
+        DenseNet169 DenseNet201 EfficientNetB0 EfficientNetV2B0 MobileNet MobileNetV2
+        MobileNetV3Small MobileNetV3Large NASNetMobile ResNet50 ResNet101 ResNet152 ResNet50V2
+        ResNet101V2 ResNet152V2 VGG16 VGG19""",
+    240: "EfficientNetB1 EfficientNetV2B1",
+    260: "EfficientNetB2 EfficientNetV2B2",
+    299: "InceptionResNetV2 InceptionV3 Xception",
+    300: "EfficientNetB3 EfficientNetV2B3",
+    331: "NASNetLarge",
+    380: "EfficientNetB4",
+    384: "EfficientNetV2S",
+    456: "EfficientNetB5",
+    480: "EfficientNetV2M EfficientNetV2L",
+    528: "EfficientNetB6",
+    600: "EfficientNetB7",
+}
+BACKBONES = {name: size for size, names in BACKBONES_BY_SIZE.items() for name in names.split()}
+# The fewest pixels along a side for which Keras builds a network.
+SMALLEST_IMAGE = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
+SMALLEST_IMAGE_OF_OTHERS = 32
+# Networks whose first layer rescales the pixels. Dividing by 255 before it would do so twice.
+RESCALING_BACKBONES = ("EfficientNet", "MobileNetV3", "ConvNeXt")
+
+
+def find_recipe(recipes, name):
+    """Return the row of a name.
+
+    Raises:
+        UserError: there is no such row.
+    """
+    if name not in recipes:
+        similar = difflib.get_close_matches(str(name), recipes, n=1)
+        hint = f" Did you mean {similar[0]!r}?" if similar else ""
+        raise UserError(
+            f"there is no recipe {name!r}.{hint} pyimagesearch/config.py has: {', '.join(recipes)}"
+        )
+    return recipes[name]
 
 
 def checked(rows):
-    """Return the rows with their names, and the image sizes they leave open, filled in.
+    """Return the rows with `name` and an open `image_size` filled in.
 
     Raises:
-        UserError: the row, the field, the value and what is allowed.
+        UserError: a setting is wrong; the message names the row, the field, the value and what
+            is allowed.
     """
     for name, row in rows.items():
-        if not text(name) or name[0] in ".-" or set(name) & set("/\\"):
+        if not is_text(name) or name[0] in ".-" or set(name) & set("/\\"):
             raise UserError(
-                f"pyimagesearch/config.py: a recipe is named {name!r}; allowed: a name that can be "
-                f"a folder's, without / and \\, and that does not begin with . or -"
+                f"pyimagesearch/config.py: {name!r} cannot name a recipe; allowed: the name of a "
+                f"folder, without / and \\, that does not begin with . or -"
             )
-        # The first one is enough; those after it may only follow from it.
+        # Later errors of a row may only follow from its first.
         for field, value, allowed in wrong_fields(row):
             raise UserError(
                 f"pyimagesearch/config.py, recipe {name!r}: {field} is {value!r}; "
                 f"allowed: {allowed}"
             )
+    refuse_inherited_downloads(rows)
     return {
-        name: replace(
-            row,
-            name=name,
-            image_size=row.image_size or BACKBONES[row.backbone]["image_size"],
-        )
+        name: replace(row, name=name, image_size=row.image_size or BACKBONES[row.backbone])
         for name, row in rows.items()
     }
 
 
+def refuse_inherited_downloads(rows):
+    """Refuse a row that still has the `download` or `official_counts` of the row it came from."""
+    for field in ("download", "official_counts"):
+        owners = {}
+        for name, row in rows.items():
+            value = getattr(row, field)
+            owner = owners.setdefault(str(value), name)
+            if value and row.source != rows[owner].source:
+                default = "None" if field == "official_counts" else "''"
+                raise UserError(
+                    f"pyimagesearch/config.py, recipe {name!r}: {field} is that of recipe "
+                    f"{owner!r}, but source is another. Add {field}={default} to the row, or "
+                    f"give its own"
+                )
+
+
 def wrong_fields(row):
-    """Yield (field, value, what is allowed) for everything wrong with a row."""
+    """Yield (field, value, what is allowed) for every wrong setting of a row."""
     yield from broken_rules(row, Recipe, "")
     if not isinstance(row, Recipe):
         return
@@ -200,36 +251,67 @@ def wrong_fields(row):
     yield from broken_rules(row.augmentation, Augmentation, "augmentation")
     yield from broken_rules(row.split, Split, "split")
     yield from wrong_classes(row.classes)
-    if row.preprocessing == "rescale" and row.backbone.startswith(RESCALING):
-        yield "preprocessing", "rescale", f"None: {row.backbone} rescales photos by itself"
-    smallest = BACKBONES[row.backbone]["smallest_image"]
-    if row.image_size is not None and row.image_size < smallest:
-        yield "image_size", row.image_size, f"a whole number from {smallest}, for {row.backbone}"
-    if row.head.output == "sigmoid" and len(row.classes) != 2:
-        yield "head.output", "sigmoid", f"'softmax': it has {len(row.classes)} classes, not 2"
-    if list(vars(row.split).values()).count(None) > 1:
-        yield "split", row.split, "one part None at the most"
-    names = [getattr(phase, "name", None) for phase in row.phases]
-    for number, phase in enumerate(row.phases):
-        prefix = f"phases[{number}]"
-        yield from broken_rules(phase, Phase, prefix)
-        yield from wrong_cut(row.backbone, phase.unfreeze_after, f"{prefix}.unfreeze_after")
-        if names.count(phase.name) > 1:
-            yield f"{prefix}.name", phase.name, "a name that no other phase has"
+    yield from wrong_combinations(row)
+    yield from wrong_phases(row.phases)
 
 
 def broken_rules(part, kind, prefix):
-    """Yield what is wrong with the single fields of a Recipe or a part of one."""
+    """Yield what is wrong with the single fields of a Recipe or of one of its parts."""
     if not isinstance(part, kind):
         yield prefix or "the row", part, f"{kind.__name__}(...)"
         return
     dot = f"{prefix}." if prefix else ""
-    for name in part.misspelt:
-        allowed = ", ".join(RULES[kind])
-        yield f"a field of {kind.__name__}", dot + name, allowed
-    for field, (fits, allowed) in RULES[kind].items():
-        if not fits(getattr(part, field)):
+    for field, (is_valid, allowed) in RULES[kind].items():
+        if not is_valid(getattr(part, field)):
             yield dot + field, getattr(part, field), allowed
+
+
+def wrong_classes(classes):
+    """Yield what is wrong with a tuple of class names."""
+    if len(classes) < 2:
+        yield "classes", classes, "two names or more"
+    for name in classes:
+        if not is_text(name) or name.startswith("."):
+            yield "classes", name, "names that are not empty and do not begin with a dot"
+            return
+    folders = [folder_name(name).casefold() for name in classes]
+    for name, folder in zip(classes, folders, strict=True):
+        if folders.count(folder) > 1:
+            yield "classes", name, "names whose folders differ by more than upper and lower case"
+
+
+def wrong_combinations(row):
+    """Yield settings that are valid alone but not together."""
+    if row.preprocessing == "rescale" and row.backbone.startswith(RESCALING_BACKBONES):
+        yield "preprocessing", "rescale", f"None: {row.backbone} rescales photos by itself"
+    smallest = SMALLEST_IMAGE.get(row.backbone, SMALLEST_IMAGE_OF_OTHERS)
+    if row.image_size is not None and row.image_size < smallest:
+        yield "image_size", row.image_size, f"a whole number from {smallest}, for {row.backbone}"
+    if row.head.output == "sigmoid" and len(row.classes) != 2:
+        yield "head.output", "sigmoid", f"'softmax': it has {len(row.classes)} classes, not 2"
+    if [row.split.training, row.split.validation, row.split.evaluation].count(None) > 1:
+        yield "split", row.split, "at most one part that is None"
+
+
+def wrong_phases(phases):
+    """Yield what is wrong with the phases of a row.
+
+    The names of layers are checked once the network is built: networks.check_cuts.
+    """
+    names = [getattr(phase, "name", None) for phase in phases]
+    for number, phase in enumerate(phases):
+        prefix = f"phases[{number}]"
+        yield from broken_rules(phase, Phase, prefix)
+        if names.count(phase.name) > 1:
+            yield f"{prefix}.name", phase.name, "a name that no other phase has"
+        earlier = phases[number - 1].unfreeze_after if number else None
+        if earlier is not None and phase.unfreeze_after is None:
+            # The stored outputs of the frozen layers would be out of date.
+            yield (
+                f"{prefix}.unfreeze_after",
+                None,
+                f"{earlier!r} or an earlier layer: a phase trains the layers of the one before it",
+            )
 
 
 def one_of(*choices):
@@ -238,7 +320,7 @@ def one_of(*choices):
 
 
 def whole_number(smallest, *others):
-    """Return a rule: an int of at least `smallest` (True and False are not), or one of others."""
+    """Return a rule: an int of at least `smallest` (not True or False), or one of `others`."""
     words = [f"a whole number from {smallest}", *map(repr, others)]
     return lambda value: value in others or (type(value) is int and value >= smallest), (
         " or ".join(words)
@@ -249,41 +331,52 @@ def number(low, high=float("inf"), above=False):
     """Return a rule: a number from `low` (or only above it) to below `high`."""
     words = f"a number {'above' if above else 'from'} {low}"
     words += "" if high == float("inf") else f" to below {high}"
-    return (
-        lambda value: (
-            type(value) in (int, float) and (low < value < high if above else low <= value < high)
-        ),
-        words,
-    )
+
+    def is_valid(value):
+        if type(value) not in (int, float):
+            return False
+        return (low < value if above else low <= value) and value < high
+
+    return is_valid, words
 
 
-def text(value):
-    """Tell whether a value is a string with something in it."""
+def is_text(value):
+    """Return True for a string that is not blank."""
     return isinstance(value, str) and bool(value.strip())
 
 
-def zoom(value):
-    """Tell whether a value is a share below 1 or a (smallest, largest) pair of factors."""
-    if isinstance(value, tuple):
-        return (
-            len(value) == 2 and all(map(number(0, above=True)[0], value)) and value[0] <= value[1]
-        )
-    return number(0, 1)[0](value)
+def is_zoom(value):
+    """Return True for a fraction below 1 and for a (smallest, largest) pair of factors."""
+    if not isinstance(value, tuple):
+        return number(0, 1)[0](value)
+    return len(value) == 2 and all(map(number(0, above=True)[0], value)) and value[0] <= value[1]
 
 
-def part_of_a_class(value):
-    """Tell whether a value is a number of photos, a share of them, or None."""
+def is_part_of_class(value):
+    """Return True for a number of photos, a fraction below 1, or None."""
     return value is None or whole_number(0)[0](value) or number(0, 1)[0](value)
 
 
-# For every field of a row: does a value fit, and what is allowed.
-RULES = {
+def instance_of(kind, *others):
+    """Return a rule: an instance of a class, or one of `others`."""
+    words = [*map(repr, others), f"{kind.__name__}(...)"]
+    return lambda value: isinstance(value, kind) or value in others, " or ".join(words)
+
+
+def is_phases(value):
+    """Return True for a tuple of at least one Phase."""
+    return isinstance(value, tuple) and value and all(isinstance(part, Phase) for part in value)
+
+
+PART_OF_CLASS = (is_part_of_class, "a number of photos, a fraction below 1, or None")
+# For every field of a row: a function that returns True if a value is valid, and what is valid.
+RULES: dict[type, dict[str, Any]] = {
     Recipe: {
-        "source": (text, "the folder of the download"),
+        "source": (is_text, "the folder of the download"),
         "classes": (lambda value: isinstance(value, tuple), "a tuple of names"),
         "download": (lambda value: isinstance(value, str), "a text"),
         "layout": one_of(None, *LAYOUTS),
-        "split": (lambda value: isinstance(value, Split), "Split(...)"),
+        "split": instance_of(Split),
         "validate_on_evaluation": one_of(False, True),
         "official_counts": (
             lambda value: value is None or isinstance(value, dict),
@@ -291,23 +384,19 @@ RULES = {
         ),
         "backbone": (
             lambda value: isinstance(value, str) and value in BACKBONES,
-            ", ".join(BACKBONES),
+            ", ".join(sorted(BACKBONES)),
         ),
         "preprocessing": one_of(None, "rescale"),
         "image_size": whole_number(1, None),
         "batch_size": whole_number(1),
-        "head": (lambda value: isinstance(value, Head), "Head(...)"),
+        "head": instance_of(Head),
         "method": one_of(*METHODS),
-        "augmentation": (lambda value: isinstance(value, Augmentation), "Augmentation(...)"),
+        "augmentation": instance_of(Augmentation),
         "views": whole_number(0, None, "auto"),
         "class_weights": one_of(None, "balanced"),
         "phases": (
-            lambda value: (
-                isinstance(value, tuple)
-                and bool(value)
-                and all(isinstance(phase, Phase) for phase in value)
-            ),
-            "a tuple of at least one Phase(...); mind the comma after a single one",
+            is_phases,
+            "a tuple of at least one Phase(...); a single one needs a comma after it",
         ),
         "mistakes": whole_number(1),
         "smoothing": number(0, 1),
@@ -323,23 +412,23 @@ RULES = {
         "width_shift": number(0, 1),
         "height_shift": number(0, 1),
         "shear_degrees": number(0, 90),
-        "zoom": (zoom, "a share below 1, or (smallest, largest)"),
+        "zoom": (is_zoom, "a fraction below 1, or (smallest, largest)"),
         "horizontal_flip": one_of(False, True),
         "vertical_flip": one_of(False, True),
     },
     Split: {
-        "training": (part_of_a_class, "a number of photos, a share below 1, or None"),
-        "validation": (part_of_a_class, "a number of photos, a share below 1, or None"),
-        "evaluation": (part_of_a_class, "a number of photos, a share below 1, or None"),
+        "training": PART_OF_CLASS,
+        "validation": PART_OF_CLASS,
+        "evaluation": PART_OF_CLASS,
         "shuffle": one_of(False, True),
     },
     Phase: {
         "name": (
             lambda value: isinstance(value, str) and value.isidentifier(),
-            "letters, digits and _: it names files",
+            "letters, digits and _, since it is part of file names",
         ),
         "unfreeze_after": (
-            lambda value: value is None or text(value),
+            lambda value: value is None or is_text(value),
             "None, or the name of a layer",
         ),
         "epochs": whole_number(1),
@@ -355,40 +444,9 @@ RULES = {
 }
 
 
-def wrong_classes(classes):
-    """Yield what is wrong with a tuple of class names."""
-    if len(classes) < 2:
-        yield "classes", classes, "two names or more"
-    for name in classes:
-        if not text(name) or name.startswith("."):
-            yield "classes", name, "names that are not empty and do not begin with a dot"
-            return
-    folders = [folder_name(name).casefold() for name in classes]
-    for name, folder in zip(classes, folders, strict=True):
-        if folders.count(folder) > 1:
-            yield "classes", name, "names whose folders differ by more than upper and lower case"
-
-
-def wrong_cut(backbone, layer, field):
-    """Yield what is wrong with the name of the layer at which a phase cuts."""
-    segments = BACKBONES[backbone]["segments"]
-    if layer is None or layer in segments:
-        return
-    cuts = list(segments)
-    for place, (cut, behind) in enumerate(segments.items()):
-        if layer in behind:
-            nearest = [cut, *cuts[place + 1 : place + 2]]
-            yield field, layer, f"{' or '.join(nearest)}; {backbone} cannot be cut in between"
-            return
-    close = difflib.get_close_matches(str(layer), cuts, n=3, cutoff=0.3) or cuts[-3:]
-    yield field, layer, f"None, or a layer of {backbone} such as {', '.join(close)}"
-
-
 def folder_name(class_name):
-    """Return the folder of a class: Noodles-Pasta for Noodles/Pasta, as in Kaggle's copy."""
-    return composed(class_name).replace("/", "-").replace("\\", "-")
+    """Return the folder of a class: Noodles-Pasta for Noodles/Pasta, as in Kaggle's copy.
 
-
-def composed(name):
-    """Return a name with each accent in its letter, as keyboards write it and Macs do not."""
-    return unicodedata.normalize("NFC", name)
+    The name is in Unicode's composed form (NFC), as keyboards type it.
+    """
+    return unicodedata.normalize("NFC", class_name).replace("/", "-").replace("\\", "-")

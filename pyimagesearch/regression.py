@@ -1,132 +1,141 @@
-"""Logistic regression on features: at once where they fit in memory, else in pieces."""
+"""Logistic regression on features: in memory if they fit, else in blocks of rows."""
 
-import os
-import zipfile
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import skops.io
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import Normalizer
 
-from pyimagesearch import console, features, files
+from pyimagesearch import features
+from pyimagesearch.support import console, files, machine
+from pyimagesearch.support.array_files import ArrayFile
 
-# How often the rows are gone over in pieces, and Adam's learning rate. On 1,000 photos of ten
-# dishes, by 750 validation photos, two seeds: 0.60 after one pass, 0.66 after three, 0.68 after
-# six, where logistic regression at once gets 0.69.
-PASSES, LEARNING_RATE = 6, 0.02
-# What skops does not trust of its own accord in a perceptron that is still learning.
-TRUSTED = ["sklearn.neural_network._stochastic_optimizers.AdamOptimizer"]
-# Where Linux says how much memory is free, and how much a container may take.
-MEMORY, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-# What fitting at once takes besides the features themselves.
-MARGIN = 1.3
+# Memory that fitting takes, as a multiple of the features' own size.
+MEMORY_FACTOR = 1.3
+BLOCK_ROWS = 512  # 50 MB of VGG16's 25,088 features
+# When scikit-learn's solver stops: its `tol`, and the relative change of the loss.
+GRADIENT_TOLERANCE, LOSS_TOLERANCE = 1e-4, 64 * np.finfo(float).eps
 
 
-def fit(folder, split, photos, columns, seed):
-    """Return (a fitted scikit-learn classifier, what was done in words).
+def fit(path, photos, columns, seed, max_iterations):
+    """Return a LogisticRegression fitted to the features of the training photos.
 
     Args:
-        folder: of the CSV files.
-        split: which of them to learn from.
-        photos: images.Photos, a row each.
-        columns: features a row.
+        path: of training.csv.
+        photos: the training photos, a datasets.Photos.
+        columns: the number of features.
         seed: an int.
+        max_iterations: after which the solver stops.
 
     Raises:
-        UserError: the CSV is damaged or is not of these photos.
+        UserError: the CSV is damaged, or its rows are not these photos.
     """
-    needed, free = len(photos) * columns * 4 * MARGIN, available_memory()
-    if needed < free:
-        return fit_at_once(folder, split, photos, columns, seed)
+    needed = len(photos) * columns * np.dtype(np.float32).itemsize * MEMORY_FACTOR
+    available, stopwatch = machine.available_memory(), console.Stopwatch()
+    if needed < available:
+        regression = fit_in_memory(path, photos, columns, seed, max_iterations)
+    else:
+        console.info(
+            f"{len(photos):,} rows of {columns:,} features need {needed / 1e9:.1f} GB of memory, "
+            f"and {available / 1e9:.1f} GB are available: fitting in blocks of {BLOCK_ROWS} rows"
+        )
+        regression = fit_in_blocks(path, photos, columns, max_iterations)
     console.info(
-        f"{len(photos):,} rows of {columns:,} features need {needed / 1e9:.1f} GB of memory, and "
-        f"{free / 1e9:.1f} GB are free: going over {split}.csv in pieces, {PASSES} times"
+        f"logistic regression: {len(photos):,} photos, {columns:,} features, "
+        f"{regression.n_iter_[0]} iterations ({stopwatch})"
     )
-    return fit_in_pieces(folder, split, photos, columns, seed)
+    return regression
 
 
-def fit_at_once(folder, split, photos, columns, seed):
-    """Fit with every row in memory; arguments and result as of `fit`."""
-    rows = features.read_split(folder, split, photos, columns)
-    regression = LogisticRegression(solver="lbfgs", max_iter=1000, random_state=seed)
-    regression.fit(rows, photos.labels)
-    return regression, f"{regression.n_iter_[0]} iterations"
+def fit_in_memory(path, photos, columns, seed, max_iterations):
+    """Fit with all rows in memory. Arguments, result and errors are those of `fit`."""
+    rows = features.read_split(path, photos, columns)
+    regression = LogisticRegression(solver="lbfgs", max_iter=max_iterations, random_state=seed)
+    return regression.fit(rows, photos.labels)
 
 
-def fit_in_pieces(folder, split, photos, columns, seed):
-    """Fit with a few rows in memory at a time; arguments and result as of `fit`.
+def fit_in_blocks(path, photos, columns, max_iterations):
+    """Fit with a few rows in memory at a time; arguments, result and errors are those of `fit`.
 
-    A perceptron without a hidden layer is logistic regression; scikit-learn's can learn a piece
-    at a time, in random order, from rows of length one. An interrupted one goes on behind its last
-    whole pass.
+    The objective is that of scikit-learn's LogisticRegression: the mean log loss, plus the squared
+    coefficients divided by twice the number of rows. Its solver, L-BFGS, needs one pass over the
+    rows for each value of the objective.
     """
-    path = Path(folder) / f"{split}.csv"
-    starts = features.row_starts(path)
-    if len(starts) != len(photos):
-        raise features.other_rows(path, photos)
-    of = (files.file_stamp(path), seed, PASSES, LEARNING_RATE, version("scikit-learn"))
-    kept = path.with_name(f"{split}_{files.digest(*of)}.skops")
-    perceptron, passed = resume(kept, seed)
-    normalizer, classes = Normalizer(), np.arange(len(photos.classes))
-    with console.progress("logistic regression", PASSES * len(photos)) as done:
-        done(passed * len(photos))
-        for number in range(passed, PASSES):
-            order = np.random.default_rng((seed, number)).permutation(len(photos))
-            for rows, labels, positions in features.read_shuffled(
-                path, photos.classes, starts, order
-            ):
-                features.refuse_others(path, rows, labels, columns, photos, positions)
-                perceptron.partial_fit(normalizer.transform(rows), labels, classes=classes)
-                done(len(rows))
-            with files.whole(kept) as partial:
-                skops.io.dump((perceptron, number + 1), partial)
-    files.remove(kept)
-    # Its weights in the class that says what they are.
+    classes = len(photos.classes)
+    array_file = ArrayFile(Path(path).with_suffix(".npy"), (len(photos), columns), "float32")
+    # What an interrupted run has left may be of other features.
+    for path_to_delete in (array_file.path, files.partial_path(array_file.path)):
+        files.remove(path_to_delete)
+
+    def all_blocks(start):
+        return features.read_blocks(path, photos, columns)
+
+    # An array is read several times faster than a CSV, and is read in every iteration.
+    with console.progress("features", len(photos)) as advance:
+        array_file.write(BLOCK_ROWS, all_blocks, advance)
+    objective = BlockObjective(array_file, photos.labels, classes)
+    options = {"maxiter": max_iterations, "gtol": GRADIENT_TOLERANCE, "ftol": LOSS_TOLERANCE}
+    with console.progress("iterations of logistic regression", max_iterations) as advance:
+        solution = minimize(
+            objective,
+            np.zeros(objective.shape).ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options=options,
+            callback=lambda _: advance(1),
+        )
+    array_file.path.unlink()
+    return as_regression(solution.x.reshape(objective.shape), solution.nit)
+
+
+class BlockObjective:
+    """The loss of logistic regression and its gradient, added up over blocks of rows.
+
+    The parameters are (classes, features + 1), the intercept last. Two classes have one row, the
+    logit of the second class.
+    """
+
+    def __init__(self, array_file, labels, classes):
+        self.array_file, self.labels, self.classes = array_file, labels, classes
+        self.shape = (1 if classes == 2 else classes, array_file.shape[1] + 1)
+
+    def __call__(self, parameters):
+        """Return (loss, gradient) of flat parameters."""
+        parameters = parameters.reshape(self.shape)
+        coefficients, intercepts = parameters[:, :-1], parameters[:, -1]
+        loss, gradient = 0.0, np.zeros(self.shape)
+        count = len(self.labels)
+        for start in range(0, count, BLOCK_ROWS):
+            # Mapped anew for each block, so that the pages of the last one can be freed.
+            rows = np.asarray(self.array_file.read()[start : start + BLOCK_ROWS])
+            logits = self.all_logits(rows @ coefficients.T.astype(np.float32) + intercepts)
+            labels = self.labels[start : start + BLOCK_ROWS]
+            loss -= log_softmax(logits, axis=1)[np.arange(len(labels)), labels].sum()
+            errors = softmax(logits, axis=1) - np.eye(self.classes)[labels]
+            errors = errors[:, -len(parameters) :]
+            gradient[:, :-1] += errors.T.astype(np.float32) @ rows
+            gradient[:, -1] += errors.sum(axis=0)
+        loss += (coefficients**2).sum() / 2
+        gradient[:, :-1] += coefficients
+        return loss / count, (gradient / count).ravel()
+
+    def all_logits(self, logits):
+        """Return (rows, classes) logits; that of the first of two classes is 0."""
+        return np.pad(logits, ((0, 0), (1, 0))) if self.classes == 2 else logits
+
+
+def as_regression(parameters, iterations):
+    """Return a fitted LogisticRegression with these (classes, features + 1) parameters."""
     regression = LogisticRegression()
-    regression.classes_ = classes
-    regression.coef_ = perceptron.coefs_[0].T
-    regression.intercept_ = perceptron.intercepts_[0]
-    regression.n_features_in_ = columns
-    return Pipeline([("length_one", normalizer), ("regression", regression)]), f"{PASSES} passes"
+    regression.classes_ = np.arange(max(2, len(parameters)))
+    regression.coef_, regression.intercept_ = parameters[:, :-1], parameters[:, -1]
+    regression.n_features_in_ = parameters.shape[1] - 1
+    regression.n_iter_ = np.array([iterations], dtype=np.int32)
+    return regression
 
 
-def resume(kept, seed):
-    """Return (perceptron, passes it has made): the one on disk, where there is a whole one."""
-    # What is there of other rows or settings will not be asked for again.
-    for other in kept.parent.glob(f"{kept.stem.rsplit('_', 1)[0]}_*.skops"):
-        if other != kept:
-            other.unlink()
-    if zipfile.is_zipfile(kept):
-        perceptron, passed = skops.io.load(kept, trusted=TRUSTED)
-        console.info(f"going on after pass {passed} of {PASSES}")
-        return perceptron, passed
-    return MLPClassifier((), learning_rate_init=LEARNING_RATE, random_state=seed), 0
-
-
-def ask(regression, folder, split, photos, columns):
-    """Return the (n, classes) probabilities of the rows of a CSV, read in pieces."""
-    pieces = features.read_checked(folder, split, photos, columns)
-    return np.concatenate([regression.predict_proba(rows) for rows in pieces])
-
-
-def available_memory():
-    """Return how many bytes a process may take without the machine beginning to swap.
-
-    Where Linux does not say, half of what the machine has. In a container, what its limit leaves.
-    """
-    try:
-        words = dict(line.split(":") for line in MEMORY.read_text().splitlines())
-        available = int(words["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    try:
-        limit, used = (int((CONTAINER / f"memory.{e}").read_text()) for e in ("max", "current"))
-        words = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
-        # Files that were read or written lately count as used, and make room when it is needed.
-        return min(available, limit - used + int(words["inactive_file"]))
-    except (OSError, ValueError, KeyError):  # a limit of "max" is none
-        return available
+def predict(regression, path, photos):
+    """Return the (n, classes) probabilities of the rows of a CSV; errors are those of `fit`."""
+    blocks = features.read_blocks(path, photos, regression.n_features_in_)
+    return np.concatenate([regression.predict_proba(rows) for rows in blocks])

@@ -1,9 +1,10 @@
-"""Small made photos, a tiny recipe, and the project's scripts run in this process."""
+"""What tests share: made photos, a tiny recipe, and the scripts run in this process."""
 
 import importlib
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimagesearch import config, console, features, files, pictures
+from pyimagesearch import config, features
 from pyimagesearch.recipe import Augmentation, Head, Phase, Recipe, checked
+from pyimagesearch.report import figures
+from pyimagesearch.support import console, files
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,38 +27,43 @@ THIN_BLOCKS = ((2, 8), (2, 16), (3, 32), (3, 64), (3, 64))
 
 
 @pytest.fixture(autouse=True)
-def _computing_in_float32():
-    """Undo what a test before may have set, so that every test computes the same everywhere."""
-    console.load_tensorflow()
-    import keras
-
-    keras.config.set_dtype_policy("float32")
-
-
-# Where a test looks at pictures. Drawing them is a third of a made training's time.
-DRAWN_FOR_REAL = {"test_pictures", "test_page", "test_documents", "test_real_photos"}
-
-
-@pytest.fixture(autouse=True)
-def _pictures_as_noise(request, monkeypatch):
-    """Write small noise where matplotlib would draw, but for the tests that look at it."""
-    if request.module.__name__ in DRAWN_FOR_REAL:
-        return
-
-    def save_noise(path, *_, **__):
-        with files.whole(path) as partial:
-            Image.effect_noise((128, 128), 50).save(partial)
-        pictures.plt.close()
-
-    # A sheet of nine panels takes matplotlib as long to lay out as to draw.
-    for name in ("save_figure", "draw_sheet"):
-        monkeypatch.setattr(pictures, name, save_noise)
+def _compute_in_float32():
+    """Reset the precision that an earlier test may have set."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_dtype_policy("float32")
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
-    """Relative paths, such as dataset/ and output/, lie in a folder of the test's own."""
+    """Run each test in a folder of its own, which gets dataset/ and output/."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def quick_figures(monkeypatch):
+    """Write small noise instead of drawing figures, which takes a third of a tiny training.
+
+    Every test that trains uses it, except those that use `real_figures`.
+    """
+
+    def save_noise(path, *_, **__):
+        with files.atomic_write(path) as partial:
+            Image.effect_noise((128, 128), 50).save(partial)
+        figures.plt.close()
+
+    # matplotlib takes as long to lay out a sheet of nine photos as to draw it.
+    for name in ("save_figure", "draw_sheet"):
+        monkeypatch.setattr(figures, name, save_noise)
+
+
+@pytest.fixture
+def real_figures(monkeypatch, quick_figures, request):
+    """Draw figures for real, although `tiny` uses quick_figures."""
+    monkeypatch.setattr(figures, "save_figure", REAL_FIGURES["save_figure"])
+    monkeypatch.setattr(figures, "draw_sheet", REAL_FIGURES["draw_sheet"])
+
+
+REAL_FIGURES = {name: getattr(figures, name) for name in ("save_figure", "draw_sheet")}
 
 
 def make_photo(path, label, number, size=(40, 30)):
@@ -76,19 +84,27 @@ def make_flat_download(source, photos=(7, 4, 5), labels=3):
                 make_photo(Path(source) / split / f"{label}_{number}.jpg", label, seed)
 
 
+def tiny_phase(name, **changes):
+    """Return a phase of one epoch."""
+    settings = {"epochs": 1, "optimizer": "SGD", "learning_rate": 1e-3, "momentum": 0.9}
+    return Phase(name, **settings | changes)
+
+
 def tiny_recipe(**changes):
-    """Return a recipe that trains in a second: 32 x 32 pixels, batches of 4, one epoch a phase."""
+    """Return a recipe that trains in a second: 32 x 32 pixels, batches of 4, 2 + 1 epochs."""
     row = {
         "source": "Tiny",
         "classes": CLASSES,
+        "method": "fine_tune",
+        "backbone": "VGG16",
         "image_size": 32,
         "batch_size": 4,
-        "head": Head(units=8),
+        "head": Head(pooling="flatten", units=8, dropout=0.5, output="softmax"),
         "augmentation": Augmentation(rotation_degrees=20, horizontal_flip=True),
         "views": 2,
         "phases": (
-            Phase("warmup", epochs=2, learning_rate=1e-3),
-            Phase("unfrozen", unfreeze_after="block4_pool", epochs=1, learning_rate=1e-3),
+            tiny_phase("warmup", epochs=2),
+            tiny_phase("unfrozen", unfreeze_after="block4_pool"),
         ),
         **changes,
     }
@@ -116,7 +132,7 @@ def thin_vgg16(include_top, weights, input_tensor):
 
 def put_thin_vgg16(put=setattr):
     """Let keras.applications.VGG16 be the thin one, in this process or as a test undoes it."""
-    console.load_tensorflow()
+    console.import_tensorflow()
     import keras
 
     thin_vgg16.__module__ = keras.applications.VGG16.__module__
@@ -131,7 +147,7 @@ def thin(monkeypatch):
 
 def write_random_weights(folder, build):
     """Write a weights file for a backbone holding random numbers; return its path."""
-    console.load_tensorflow()
+    console.import_tensorflow()
     import keras
 
     keras.utils.set_random_seed(1)
@@ -148,7 +164,7 @@ def random_weights(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny(monkeypatch, thin, random_weights):
+def tiny(monkeypatch, thin, random_weights, quick_figures):
     """Put a recipe called tiny into config, with random weights; return a way to change it."""
 
     def use(**changes):
@@ -166,14 +182,14 @@ def tiny(monkeypatch, thin, random_weights):
 @pytest.fixture(scope="session")
 def random_resnet(tmp_path_factory):
     """Return the path of a weights file for ResNet50 holding random numbers."""
-    console.load_tensorflow()
+    console.import_tensorflow()
     import keras
 
     return write_random_weights(tmp_path_factory.mktemp("weights"), keras.applications.ResNet50)
 
 
 @pytest.fixture
-def shortened(monkeypatch, thin, random_weights, random_resnet):
+def shortened(monkeypatch, thin, random_weights, random_resnet, quick_figures):
     """Cut a row's pixels, epochs and steps down, and nothing else that its user sees."""
 
     def shorten(name, **changes):
@@ -245,23 +261,21 @@ def kept(tmp_path_factory):
 def trained(request, tiny, script, kept):
     """Return a function that trains the tiny recipe by a method, once for all tests.
 
-    Tests that look at pictures share one whose pictures are drawn, the others one with noise.
-
-    It gives the classifier's folder; dataset/ and output/ lie in the test's own folder.
+    It returns the classifier's folder; dataset/ and output/ are in the test's own folder. Tests
+    that use real_figures share one training, the others another one.
     """
-
-    drawn = request.module.__name__ in DRAWN_FOR_REAL
+    figures_name = "real" if "real_figures" in request.fixturenames else "quick"
 
     def train(method="fine_tune"):
-        finished = kept / ("drawn" if drawn else "noise") / method
+        finished = kept / figures_name / method
         if not finished.is_dir():
             if not config.DATASET_DIR.is_dir():
                 make_flat_download("Tiny")
                 assert script("build_dataset")[0] == 0
             if method == "logistic_regression":
                 assert script("extract_features")[0] == 0
-            status, _, said = script("train", "--method", method)
-            assert status == 0, said
+            status, _, messages = script("train", "--method", method)
+            assert status == 0, messages
             for folder in (config.DATASET_DIR, config.OUTPUT_DIR):
                 shutil.copytree(folder, finished / folder)
         for folder in (config.DATASET_DIR, config.OUTPUT_DIR):
@@ -281,9 +295,9 @@ def assert_one_error(said, *words):
 
 
 def leftovers(folder="."):
-    """Return the half-written files below a folder; views and features are gone on with."""
-    found = [path for path in Path(folder).rglob("*") if "partial" in path.name]
-    return [path for path in found if path.parent.name not in ("cache", "features")]
+    """Return the half-written files below a folder, except those that a later run resumes."""
+    partial_files = [path for path in Path(folder).rglob("*") if "partial" in path.name]
+    return [path for path in partial_files if path.parent.name not in ("cache", "outputs")]
 
 
 def read(path):
@@ -293,9 +307,62 @@ def read(path):
 
 def write_csv(path, labels, rows):
     """Write features as extract_features.py does."""
-    features.write_csv(path, labels, len(rows), lambda start: [rows[start:]], lambda count: None)
+    features.write_csv(path, labels, [rows])
+
+
+def write_program(path, lines):
+    """Write a shell script that takes the place of a program. Return its path."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return path
 
 
 def is_root():
     """Tell whether permissions cannot stop this process."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+SPLIT_NAMES = (config.TRAIN, config.VAL, config.TEST)
+
+
+class Tuning:
+    """A fine-tuning of a tiny recipe, step by step as train.py does it."""
+
+    def __init__(self, recipe, folder="fine_tuning", seed=1, weights_seed=1, cache=None):
+        from pyimagesearch import checkpoint, datasets, frozen, networks
+
+        console.import_tensorflow()
+        self.recipe, self.folder, self.seed = recipe, Path(folder), seed
+        self.splits = datasets.list_splits("dataset", recipe, SPLIT_NAMES)
+        self.network = networks.build(recipe, None, weights_seed)
+        self.views = frozen.choose_views(recipe.views, 3, 1)
+        self.checkpoint = checkpoint.load(
+            self.folder, {"format": 2, "SEED": seed}, "float32", self.network, recipe.phases
+        )
+        self.outputs = frozen.needed(recipe, self.views, self.checkpoint.phase)
+        inputs = (self.network, recipe, self.splits, seed, cache or self.folder / "cache")
+        everything = frozen.needed(recipe, self.views)
+        self.store = frozen.compute(self.outputs, *inputs, keep=everything)
+        self.checkpoint.restore_weights()
+
+    def data(self, number):
+        """Return the PhaseData of a phase."""
+        from pyimagesearch.batches import PhaseData
+
+        return PhaseData(self.recipe, number, self.splits, self.seed, self.views, self.store)
+
+    def fit(self, number=0):
+        """Train one phase; return the rows of history.csv so far."""
+        from pyimagesearch import networks, training
+
+        networks.unfreeze_after(self.network, self.recipe.phases[number].unfreeze_after)
+        training.fit(self.network, self.data(number), self.checkpoint, self.folder)
+        return self.checkpoint.history
+
+    def fit_all(self):
+        """Train every phase that is not finished; return the weights."""
+        for number in range(self.checkpoint.phase, len(self.recipe.phases)):
+            self.fit(number)
+            self.checkpoint.finish_phase({"accuracy": 0.5}, "text")
+        return self.network.get_weights()

@@ -1,4 +1,4 @@
-"""What the project's pages show in fenced blocks, and how their commands are run."""
+"""Read the fenced blocks of the README and the docs, and run the commands in them."""
 
 import glob
 import re
@@ -8,24 +8,39 @@ from conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-# Cannot be tried inside a test; `make setup` does the same, and `make test` stands on it.
-SETTING_UP = ("python3 -m venv", "source ", "pip install -r requirements.txt")
+# A test cannot create the environment that it runs in. `make setup` runs the same commands, and
+# `make test` depends on it.
+SETUP_COMMANDS = ("python3 -m venv", "source ", "pip install -r requirements.txt")
+
+
+def read_page(path):
+    """Return the text of a page, given by its path in the project."""
+    return (ROOT / path).read_text(encoding="utf-8")
 
 
 def blocks(language, text=README):
-    """Return the contents of a page's fenced blocks in a language."""
+    """Return the contents of the fenced blocks in a language."""
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+def table_rows(text, header):
+    """Return the rows below a table's header line, each a list of cells."""
+    lines = text.split(f"{header}\n")[1].split("\n\n")[0].splitlines()
+    return [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        for line in lines[1:]
+    ]
+
+
 def commands(text=README):
-    """Return a page's shell commands, without remarks."""
+    """Return the shell commands of a page without comments and without SETUP_COMMANDS."""
     lines = "".join(blocks("bash", text)).splitlines()
     lines = [line.split(" #")[0].strip() for line in lines]
-    return [line for line in lines if line and not line.startswith(SETTING_UP)]
+    return [line for line in lines if line and not line.startswith(SETUP_COMMANDS)]
 
 
 def run_all(script, text=README):
-    """Run a page's Python commands in their order; return {command: (stdout, stderr)}."""
+    """Run the Python commands of a page in order; return {command: (stdout, stderr)}."""
     printed = {}
     for command in commands(text):
         if command.startswith("make "):
@@ -33,8 +48,12 @@ def run_all(script, text=README):
         python, path, *arguments = shlex.split(command)
         assert python == "python"
         assert (ROOT / path).is_file()
-        arguments = [name for each in arguments for name in sorted(glob.glob(each)) or [each]]
-        status, out, said = script(path.removesuffix(".py").replace("/", "."), *arguments)
-        assert status == 0, f"{command}: {said}"
-        printed[command] = out, said
+        status, out, err = script(path.removesuffix(".py").replace("/", "."), *expand(arguments))
+        assert status == 0, f"{command}: {err}"
+        printed[command] = out, err
     return printed
+
+
+def expand(arguments):
+    """Expand file name patterns as a shell does; leave an argument that matches no file."""
+    return [name for argument in arguments for name in sorted(glob.glob(argument)) or [argument]]

@@ -1,113 +1,147 @@
-import keras
+"""A training that is interrupted after any epoch resumes, and ends with the same weights."""
+
+import os
+
 import numpy as np
 import pytest
-from conftest import tiny_recipe
+from conftest import Tuning, tiny_phase, tiny_recipe
 
-from pyimagesearch import checkpoint, config, files, images, networks, training, views
-from pyimagesearch.recipe import Phase
-
-MADE_FROM = {"SEED": 1}
+from pyimagesearch import checkpoint
+from pyimagesearch.support import files
 
 
-class Stopped(BaseException):
+class Interrupted(BaseException):
     """Stands for whatever ends a process."""
 
 
-def train(recipe, folder, made_from=MADE_FROM, stop_after=None, monkeypatch=None):
-    """Train every phase, or until so many epochs are on the disk; return (classifier, done)."""
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(1)
-    splits = [images.list_photos("dataset", recipe, each) for each in (config.TRAIN, config.VAL)]
-    classifier = networks.build(recipe, None)
-    done = checkpoint.Checkpoint(folder, made_from, classifier, recipe.phases)
-    done.resume()
-    if stop_after is not None:
-        real = checkpoint.Checkpoint.save
+def interrupt_after(epochs, monkeypatch):
+    """Interrupt the training once this many epochs are on the disk."""
+    save = checkpoint.Checkpoint.save
 
-        def save(mine):
-            real(mine)
-            if len(mine.rows) == stop_after:
-                raise Stopped
+    def save_and_interrupt(self):
+        save(self)
+        if len(self.history) == epochs:
+            raise Interrupted
 
-        monkeypatch.setattr(checkpoint.Checkpoint, "save", save)
-    for number in range(done.phase, len(recipe.phases)):
-        stage = views.Stage(recipe, number, 1, folder / "cache")
-        training.fit(classifier, stage, splits, done, folder / "h.csv")
-        done.finish_phase(recipe.phases[number].name, {"accuracy": 0.5}, "text")
-    return classifier, done
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", save_and_interrupt)
 
 
-def without_seconds(rows):
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+def without_seconds(history):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
 
 
 @pytest.mark.parametrize(
-    ("options", "count"),
+    ("options", "views"),
     [
-        ({}, None),
+        pytest.param({}, None, marks=pytest.mark.soak),
         ({}, 2),
-        ({"optimizer": "Adam"}, 2),
+        pytest.param({"optimizer": "Adam"}, 2, marks=pytest.mark.soak),
         ({"keep_best": True, "patience": 1, "learning_rate": 0.03}, 2),
     ],
-    ids=["fresh views", "SGD", "Adam", "keep_best"],
+    ids=["fresh augmentation", "SGD", "Adam", "keep_best"],
 )
-def test_a_training_stopped_after_every_epoch_ends_as_an_uninterrupted_one(
-    built, tmp_path, monkeypatch, options, count
+def test_training_interrupted_after_every_epoch_ends_with_the_same_weights(
+    built, thin, monkeypatch, options, views
 ):
-    cuts = (None, "block4_pool")
     phases = tuple(
-        Phase(f"phase_{cut}", unfreeze_after=cut, **{"epochs": 2, "learning_rate": 1e-3, **options})
-        for cut in cuts
+        tiny_phase(name, unfreeze_after=cut, **{"epochs": 2, **options})
+        for name, cut in (("first", None), ("second", "block4_pool"))
     )
-    recipe = tiny_recipe(views=count, phases=phases)
-    whole, expected = train(recipe, tmp_path / "whole")
-    for epochs in range(1, len(expected.rows) + 1):
-        with monkeypatch.context() as patch, pytest.raises(Stopped):
-            train(recipe, tmp_path / "stopped", stop_after=epochs, monkeypatch=patch)
-    resumed, done = train(recipe, tmp_path / "stopped")
-    assert without_seconds(done.rows) == without_seconds(expected.rows)
-    for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    recipe = tiny_recipe(views=views, phases=phases)
+    uninterrupted = Tuning(recipe, "uninterrupted")
+    expected = uninterrupted.fit_all()
+    history = uninterrupted.checkpoint.history
+    for epochs in range(1, len(history) + 1):
+        with monkeypatch.context() as patch:
+            interrupt_after(epochs, patch)
+            tuning = Tuning(recipe)
+            with pytest.raises(Interrupted):
+                tuning.fit_all()
+    resumed = Tuning(recipe)
+    weights = resumed.fit_all()
+    assert without_seconds(resumed.checkpoint.history) == without_seconds(history)
+    for ours, theirs in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.fixture
-def stopped(built, tmp_path, monkeypatch):
-    """Stop a training of the tiny recipe after its first epoch; return (recipe, folder)."""
-    recipe = tiny_recipe()
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        train(recipe, tmp_path, stop_after=1, monkeypatch=patch)
-    return recipe, tmp_path
+def interrupted(built, thin, monkeypatch):
+    """Interrupt a training of the tiny recipe after its first epoch."""
+    tuning = Tuning(tiny_recipe())
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(Interrupted):
+            tuning.fit_all()
 
 
-def test_going_on_says_from_where_and_how_to_start_over(stopped, capsys):
-    recipe, folder = stopped
-    _, done = train(recipe, folder)
-    said = capsys.readouterr().err
-    assert "going on after epoch 1 of warmup" in said
-    assert str(folder / "checkpoint.npz") in said
-    assert [row["epoch"] for row in done.rows] == [1, 2, 1]
+def epochs_of(tuning):
+    """Train to the end; return the number of each epoch in history.csv."""
+    tuning.fit_all()
+    return [row["epoch"] for row in tuning.checkpoint.history]
 
 
-def test_another_recipe_starts_over_and_says_what_changed(stopped, capsys):
-    recipe, folder = stopped
-    _, done = train(recipe, folder, made_from={"SEED": 2})
-    assert "starting over: SEED changed" in capsys.readouterr().err
-    assert [row["epoch"] for row in done.rows] == [1, 2, 1]
+def test_resuming_prints_where_and_how_to_start_over(interrupted, capsys):
+    assert epochs_of(Tuning(tiny_recipe())) == [1, 2, 1]
+    messages = capsys.readouterr().err
+    assert "resuming after epoch 1 of warmup" in messages
+    assert "to start over, delete fine_tuning/checkpoint.npz" in messages
+    assert "warmup 1/2" not in messages
+
+
+def test_other_settings_start_over_and_say_what_changed(interrupted, capsys):
+    assert epochs_of(Tuning(tiny_recipe(), seed=2)) == [1, 2, 1]
+    messages = capsys.readouterr().err
+    assert "starting over after the interrupted training: SEED was 1 and is now 2" in messages
+    assert "warmup 1/2" in messages
 
 
 @pytest.mark.parametrize("size", [0, 100, 1_000])
-def test_a_damaged_checkpoint_starts_over_and_says_so(stopped, capsys, size):
-    recipe, folder = stopped
-    path = folder / "checkpoint.npz"
+def test_damaged_checkpoint_starts_over_with_a_warning(interrupted, capsys, size):
+    path = Tuning(tiny_recipe()).checkpoint.path
     path.write_bytes(path.read_bytes()[:size])
-    _, done = train(recipe, folder)
+    assert epochs_of(Tuning(tiny_recipe())) == [1, 2, 1]
     assert "is damaged" in capsys.readouterr().err
-    assert [row["epoch"] for row in done.rows] == [1, 2, 1]
 
 
-def test_what_is_left_over_of_a_finished_training_is_not_gone_on_with(stopped):
-    recipe, folder = stopped
-    files.write_json(folder / "metrics.json", {})
-    _, done = train(recipe, folder)
-    assert [row["epoch"] for row in done.rows] == [1, 2, 1]
-    assert done.seconds == 0
+def test_checkpoint_of_a_finished_training_is_not_resumed(interrupted):
+    files.write_json(Tuning(tiny_recipe()).folder / "metrics.json", {})
+    assert Tuning(tiny_recipe()).checkpoint.epoch == 0
+
+
+def test_seconds_of_interrupted_runs_count_unless_they_are_of_other_work(interrupted):
+    tuning = Tuning(tiny_recipe())
+    path = tuning.folder / checkpoint.SECONDS_FILE
+    saved = files.read_json(path)
+    assert saved["seconds"] > 0
+    files.write_json(path, saved | {"seconds": 1000})
+    assert Tuning(tiny_recipe()).checkpoint.stopwatch.seconds > 1000
+    assert Tuning(tiny_recipe(), seed=2).checkpoint.stopwatch.seconds < 1000
+
+
+def test_metrics_and_report_are_those_of_all_phases(built, thin):
+    tuning = Tuning(tiny_recipe())
+    for number, accuracy in enumerate((0.25, 0.75)):
+        tuning.fit(number)
+        tuning.checkpoint.finish_phase({"accuracy": accuracy}, f"text {number}\n")
+    metrics = tuning.checkpoint.metrics()
+    assert metrics["accuracy"] == 0.75
+    assert metrics["phases"] == {"warmup": 0.25, "unfrozen": 0.75}
+    assert metrics["seconds"] > 0
+    assert tuning.checkpoint.report().startswith("After warmup\n\ntext 0\n")
+    tuning.checkpoint.remove()
+    assert not tuning.checkpoint.path.exists()
+
+
+class Pickled:
+    """An object that runs a command when it is unpickled."""
+
+    def __reduce__(self):
+        return os.system, ("touch ran",)
+
+
+def test_pickle_in_a_checkpoint_does_not_run(interrupted, capsys):
+    path = Tuning(tiny_recipe()).checkpoint.path
+    np.savez(path, facts=np.array([Pickled()], dtype=object))
+    assert Tuning(tiny_recipe()).checkpoint.epoch == 0
+    assert "is damaged" in capsys.readouterr().err
+    assert not os.path.exists("ran")

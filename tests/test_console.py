@@ -1,211 +1,100 @@
 import errno
+import json
 import os
 import resource
+import runpy
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, assert_one_error
 
-from pyimagesearch import config, console
+from pyimagesearch import config
+from pyimagesearch.support import console
 
 SCRIPTS = ("build_dataset", "extract_features", "train", "predict")
-TOOLS = ("tools/get_sample", "tools/get_weights", "tools/list_backbones")
+TOOLS = ("tools/get_sample", "tools/get_weights")
 
 
-def run(capsys, failure):
-    """Run a main function that raises; return its exit status and what was said."""
+@pytest.fixture
+def run(capsys):
+    """Return a function that runs a main function: (exit status, stderr)."""
+
+    def run(main):
+        with pytest.raises(SystemExit) as exit_info:
+            console.run(main)
+        return exit_info.value.code, capsys.readouterr().err
+
+    return run
+
+
+def raising(failure):
+    """Return a main function that raises an exception."""
 
     def main():
         raise failure
 
-    with pytest.raises(SystemExit) as ended:
-        console.run(main)
-    return ended.value.code, capsys.readouterr().err
+    return main
 
 
-def test_a_users_mistake_is_one_line_and_status_2(capsys):
-    status, said = run(capsys, console.UserError("no such folder: photos. Make it"))
-    assert (status, said) == (2, "[ERROR] no such folder: photos. Make it\n")
-
-
-def test_a_file_name_with_a_line_break_stays_on_one_line(capsys):
-    status, said = run(capsys, console.UserError("a\nb.jpg is missing"))
-    assert (status, said) == (2, "[ERROR] a b.jpg is missing\n")
-
-
-def test_a_file_name_with_a_line_break_stays_on_one_line_in_a_system_error(capsys):
-    status, said = run(capsys, OSError(errno.ENOENT, "No such file", "a\nb\r\nc.jpg"))
-    assert (status, said) == (2, "[ERROR] a b c.jpg: No such file\n")
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [
-        (errno.ENOSPC, "disk is full. Free some space"),
-        (errno.EDQUOT, "quota is used up. Free some space"),
-        (errno.EACCES, "permission denied"),
-        (errno.EROFS, "read-only"),
-    ],
-)
-def test_what_the_system_refuses_comes_with_its_remedy(capsys, number, words):
-    status, said = run(capsys, OSError(number, "x", "output/a.csv"))
-    assert status == 2
-    assert_one_error(said, "output/a.csv", words)
-
-
-def test_ctrl_c_says_how_to_go_on(capsys):
-    status, said = run(capsys, KeyboardInterrupt())
-    assert status == 130
-    assert "stopped. To go on" in said
-    assert "run the same command again" in said
-    assert "[ERROR]" not in said
-
-
-def test_ctrl_c_says_how_far_it_came(capsys):
-    def main():
-        with console.progress("checking and copying", 4170) as done:
-            done()
-            done(1200)
-            raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit):
-        console.run(main)
-    said = capsys.readouterr().err
-    assert "stopped during checking and copying (1,201 of 4,170). To go on" in said
+# Exit statuses and errors
 
 
 @pytest.mark.parametrize("status", [0, 1, None])
-def test_a_script_ends_with_the_status_of_its_main_function(status):
-    with pytest.raises(SystemExit) as ended:
-        console.run(lambda: status)
-    assert ended.value.code == status
+def test_run_exits_with_the_status_that_main_returns(run, status):
+    assert run(lambda: status) == (status, "")
 
 
-def test_results_go_to_stdout_and_milestones_to_stderr(capsys):
-    console.show("zebra: 64.32%")
-    console.info("5 photos")
-    console.warn("3 are small")
-    said = capsys.readouterr()
-    assert said.out == "zebra: 64.32%\n"
-    assert said.err == "[INFO] 5 photos\n[WARN] 3 are small\n"
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (console.UserError("no such folder: photos. Make it"), "no such folder: photos. Make it"),
+        (console.UserError("a\nb.jpg is missing"), "a b.jpg is missing"),
+        (OSError(errno.ENOENT, "No such file", "a\nb\r\nc.jpg"), "a b c.jpg: No such file"),
+        (OSError("cannot identify image"), "cannot identify image"),
+    ],
+)
+def test_run_prints_an_error_of_the_user_on_one_line_and_exits_with_2(run, failure, message):
+    assert run(raising(failure)) == (2, f"[ERROR] {message}\n")
 
 
-def test_a_defect_of_our_own_is_not_hidden(capsys):
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "disk is full. Free some space"),
+        (errno.EDQUOT, "quota is used up. Free some space"),
+        (errno.EACCES, "permission denied. Change the permissions (chmod)"),
+        (errno.EROFS, "read-only. Choose another folder"),
+    ],
+)
+def test_run_prints_the_remedy_of_a_system_error(run, number, remedy):
+    status, messages = run(raising(OSError(number, "x", "output/a.csv")))
+    assert status == 2
+    assert_one_error(messages, "output/a.csv", remedy)
+
+
+def test_run_recognizes_tensorflows_own_error_for_a_full_disk(run):
+    class ResourceExhaustedError(Exception):
+        pass
+
+    failure = ResourceExhaustedError("output/variables; No space left on device")
+    status, messages = run(raising(failure))
+    assert status == 2
+    assert_one_error(messages, "the disk is full. Free some space")
+
+
+def test_run_keeps_the_traceback_of_a_bug():
     with pytest.raises(ZeroDivisionError):
         console.run(lambda: 1 / 0)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0.0 s"),
-        (0.42, "0.4 s"),
-        (27.4, "27 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 00 s"),
-        (130, "2 min 10 s"),
-        (3_599.6, "1 h 00 min"),
-        (11_100, "3 h 05 min"),
-    ],
-)
-def test_durations_are_said_as_a_person_would(seconds, words):
-    assert console.duration(seconds) == words
-
-
-def test_an_unknown_recipe_names_those_there_are(script):
-    status, _, said = script("build_dataset", "--recipe", "food12")
-    assert status == 2
-    assert_one_error(said, "'food12'", ", ".join(config.RECIPES))
-
-
-@pytest.mark.parametrize("name", ["build_dataset", "extract_features", "train"])
-def test_an_unknown_argument_is_one_error_that_names_help(script, name):
-    status, out, said = script(name, "--nonsense")
-    assert (status, out) == (2, "")
-    assert said.startswith("[ERROR] ")
-    assert_one_error(said, "--nonsense", "--help")
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_help_is_shown_and_ends_with_status_0(script, name):
-    status, out, said = script(name, "--help")
-    assert (status, said) == (0, "")
-    assert "--recipe NAME" in out
-
-
-def seconds_of_children():
-    """Return how long the processes that this one ran and waited for have computed."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-@pytest.mark.parametrize("argument", ["--help", "--nonsense"])
-@pytest.mark.parametrize("name", SCRIPTS + TOOLS)
-def test_help_and_wrong_arguments_do_not_wait_for_tensorflow(name, argument):
-    """A user waits half a second at most. Computing counts, not waiting for a busy machine."""
-    before = seconds_of_children()
-    result = subprocess.run(
-        [sys.executable, "-X", "importtime", f"{name}.py", argument],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert seconds_of_children() - before < 1.5
-    assert result.returncode == (0 if argument == "--help" else 2)
-    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
-    assert "pyimagesearch.console" in imported
-    assert not imported & {"tensorflow", "keras", "numpy"}
-
-
-@pytest.mark.parametrize("own", [None, "0"])
-def test_onednn_is_asked_for_before_anything_here_can_import_tensorflow(monkeypatch, own):
-    """TensorFlow reads it once; what a user has set stays."""
-    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    if own is not None:
-        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", own)
-    code = (
-        "import os, sys, pyimagesearch\n"
-        "print(os.environ['TF_ENABLE_ONEDNN_OPTS'], 'tensorflow' in sys.modules)"
-    )
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.stdout.split() == [own or "1", "False"], result.stderr
-
-
-def test_answers_go_where_they_were_sent_and_not_above_the_bar(tmp_path):
-    """As in: predict.py --image photos > answers.csv, in a terminal."""
-    code = (
-        "from pyimagesearch import console\n"
-        "with console.progress('photos', 2) as done:\n"
-        "    console.show('an answer'); done()\n"
-        "    console.info('a message'); done()\n"
-    )
-    ours, theirs = os.openpty()
-    with open(tmp_path / "answers.csv", "w") as answers:
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            stdout=answers,
-            stderr=theirs,
-            env={**os.environ, "TERM": "xterm"},
-            check=True,
-        )
-    os.close(theirs)
-    seen = os.read(ours, 10_000).decode()
-    os.close(ours)
-    assert "photos" in seen
-    assert "a message" in seen
-    assert "answer" not in seen
-    assert (tmp_path / "answers.csv").read_text() == "an answer\n"
-
-
-def test_a_reader_that_has_enough_ends_a_script_quietly():
+def test_run_exits_quietly_when_the_reader_closes_the_pipe():
     """As in: predict.py --image photos | head."""
     code = (
-        "from pyimagesearch import console\n"
+        "from pyimagesearch.support import console\n"
         "console.run(lambda: [console.show('x' * 1000) for _ in range(1000)])"
     )
     command = [sys.executable, "-c", code]
@@ -218,27 +107,390 @@ def test_a_reader_that_has_enough_ends_a_script_quietly():
     assert process.returncode == console.PARTLY
 
 
-def test_no_bar_is_drawn_into_a_log_file(capsys):
-    with console.progress("counting", 3) as done:
-        done()
+def test_run_prints_file_names_that_are_not_unicode():
+    code = (
+        "import os\n"
+        "from pyimagesearch.support import console\n"
+        "console.run(lambda: console.show(os.fsdecode(b'caf\\xe9.jpg')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert result.stdout == b"caf\\udce9.jpg\n"
+
+
+def test_run_accepts_streams_that_cannot_be_reconfigured(monkeypatch):
+    """As in Jupyter."""
+    printed = []
+    stream = SimpleNamespace(write=printed.append, flush=lambda: None)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(SystemExit):
+        console.run(lambda: console.show("zebra: 64.32%"))
+    assert "".join(printed) == "zebra: 64.32%\n"
+
+
+# Errors in config.py
+
+
+def write_config(text):
+    path = Path("pyimagesearch/config.py")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SEED = 42\nRECIPE = = 'food5k'\n", "line 2: invalid syntax"),
+        ("SEED = 42\nRECIPES = {\n    'a': 1,\n", "line 2: '{' was never closed"),
+        ("SEED = 42\n  RECIPE = 'food5k'\n", "line 2: unexpected indent"),
+        ("SEED = 42\n\nRECIPES = {'a': Recipee()}", "line 3: NameError: name 'Recipee' is not def"),
+        ("SEED = int(\n    [42]\n)\n", "line 1: TypeError: int() argument must be"),
+        ("RECIPES = {}\nRECIPES['food5k']\n", "line 2: KeyError: 'food5k'"),
+        ("from pathlib import Path\nPath('x').read_text()", "line 2: FileNotFoundError: [Errno 2]"),
+        ("def size():\n    return x\n\nSIZE = size()\n", "line 4: NameError: name 'x' is not def"),
+    ],
+)
+def test_error_in_config_is_one_line_with_its_line_number(run, text, message):
+    path = write_config(text)
+    status, messages = run(lambda: runpy.run_path(str(path)))
+    assert status == 2
+    assert messages.startswith(f"[ERROR] pyimagesearch/config.py, {message}")
+    assert_one_error(messages)
+
+
+@pytest.mark.parametrize(
+    ("message", "printed"),
+    [
+        ("epochs is 0", "pyimagesearch/config.py, line 2: epochs is 0"),
+        (
+            "pyimagesearch/config.py, recipe 'a': epochs is 0",
+            "pyimagesearch/config.py, recipe 'a': epochs is 0",
+        ),
+    ],
+)
+def test_user_error_in_config_names_the_file_once(run, message, printed):
+    path = write_config(
+        f"from pyimagesearch.support.errors import UserError\nraise UserError({message!r})\n"
+    )
+    assert run(lambda: runpy.run_path(str(path))) == (2, f"[ERROR] {printed}\n")
+
+
+def test_error_in_another_file_keeps_its_traceback():
+    Path("other.py").write_text("RECIPE = = 'food5k'\n")
+    with pytest.raises(SyntaxError):
+        console.run(lambda: runpy.run_path("other.py"))
+
+
+def test_error_after_the_import_of_config_keeps_its_traceback():
+    path = write_config("def share():\n    return 1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        console.run(lambda: runpy.run_path(str(path))["share"]())
+
+
+@pytest.mark.parametrize("broken", ["RECIPE = =", "RECIPE = food5k", "RECIPE = 'food5k' + 5"])
+def test_script_with_a_broken_config_prints_one_error(broken):
+    shutil.copytree(ROOT / "pyimagesearch", "pyimagesearch")
+    shutil.copy(ROOT / "build_dataset.py", ".")
+    path = Path("pyimagesearch/config.py")
+    lines = path.read_text().splitlines()
+    number = next(i for i, line in enumerate(lines) if line.startswith("RECIPE ="))
+    lines[number] = broken
+    path.write_text("\n".join(lines))
+    command = [sys.executable, "build_dataset.py"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert_one_error(result.stderr, f"pyimagesearch/config.py, line {number + 1}: ")
+
+
+# Messages
+
+
+def test_results_go_to_stdout_and_messages_to_stderr(capsys):
+    console.show("zebra: 64.32%")
+    console.info("5 photos")
+    console.warn("3 are small")
+    console.error("1 is missing")
+    printed = capsys.readouterr()
+    assert printed.out == "zebra: 64.32%\n"
+    assert printed.err == "[INFO] 5 photos\n[WARN] 3 are small\n[ERROR] 1 is missing\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (0.42, "0.4 s"),
+        (27.4, "27 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (130, "2 min 10 s"),
+        (3_599.6, "1 h 00 min"),
+        (11_100, "3 h 05 min"),
+    ],
+)
+def test_duration_uses_the_units_of_people(seconds, text):
+    assert console.duration(seconds) == text
+
+
+def test_command_can_be_pasted_into_a_shell():
+    command = console.command("predict", "sample", "--image", "my photos/a.jpg")
+    assert command == "python predict.py --recipe sample --image 'my photos/a.jpg'"
+
+
+def test_silence_stderr_discards_messages_and_raises_exceptions(capfd):
+    def load():
+        with console.silence_stderr():
+            os.write(2, b"from a library in C++\n")
+            print("from Python", file=sys.__stderr__, flush=True)
+            raise KeyError("weights")
+
+    with pytest.raises(KeyError, match="weights"):
+        load()
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "afterwards\n"
+
+
+# Arguments
+
+
+def test_unknown_recipe_is_an_error_that_lists_the_known_ones(script):
+    status, _, messages = script("build_dataset", "--recipe", "food12")
+    assert status == 2
+    assert_one_error(messages, "'food12'", ", ".join(config.RECIPES))
+
+
+@pytest.mark.parametrize("name", ["build_dataset", "extract_features", "train"])
+def test_unknown_argument_is_an_error_that_names_help(script, name):
+    status, out, messages = script(name, "--nonsense")
+    assert (status, out) == (2, "")
+    assert messages.startswith("[ERROR] ")
+    assert_one_error(messages, "--nonsense", "--help")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_goes_to_stdout_and_exits_with_0(script, name):
+    status, out, messages = script(name, "--help")
+    assert (status, messages) == (0, "")
+    assert "--recipe NAME" in out
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "2.5", "many", ""])
+def test_whole_number_refuses_other_arguments(text):
+    parser = console.Parser()
+    parser.add_argument("--top", type=console.whole_number(1))
+    assert parser.parse_args(["--top", "12"]).top == 12
+    with pytest.raises(console.UserError, match=f"--top: {text!r} is not a whole number from 1"):
+        parser.parse_args([f"--top={text}"])
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.1", "85%", "nan", ""])
+def test_fraction_refuses_other_arguments(text):
+    parser = console.Parser()
+    parser.add_argument("--accuracy", type=console.fraction)
+    assert [parser.parse_args([f"--accuracy={x}"]).accuracy for x in ("0", "0.85", "1")] == [
+        *(0, 0.85, 1)
+    ]
+    with pytest.raises(console.UserError, match=f"--accuracy: {text!r} is not a number from 0 to"):
+        parser.parse_args([f"--accuracy={text}"])
+
+
+def seconds_of_children():
+    """Return the processor time of the ended processes that this one started."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+@pytest.mark.parametrize("argument", ["--help", "--nonsense"])
+@pytest.mark.parametrize("name", SCRIPTS + TOOLS)
+def test_help_and_wrong_arguments_do_not_wait_for_tensorflow(name, argument):
+    """A user waits half a second at most. Processor time does not depend on other processes."""
+    before = seconds_of_children()
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", f"{name}.py", argument],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert seconds_of_children() - before < 1.5
+    if argument == "--help":
+        assert result.returncode == 0
+    else:
+        assert result.returncode == 2
+        assert f"python {name}.py --help" in result.stderr
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert "pyimagesearch.support.console" in imported
+    assert not imported & {"tensorflow", "keras", "numpy"}
+
+
+@pytest.mark.parametrize("setting", [None, "0"])
+def test_package_turns_onednn_on_before_tensorflow_is_imported(monkeypatch, setting):
+    """TensorFlow reads the variable once. A value that the user has set is kept."""
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", setting)
+    code = (
+        "import os, sys, pyimagesearch\n"
+        "print(os.environ['TF_ENABLE_ONEDNN_OPTS'], 'tensorflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.stdout.split() == [setting or "1", "False"], result.stderr
+
+
+# Progress
+
+
+def test_progress_draws_the_bar_on_stderr_and_leaves_results_on_stdout(tmp_path):
+    """As in: predict.py --image photos > predictions.csv, in a terminal."""
+    code = (
+        "from pyimagesearch.support import console\n"
+        "with console.progress('photos', 2) as advance:\n"
+        "    console.show('a result'); advance()\n"
+        "    console.info('a message'); advance()\n"
+    )
+    reading_end, terminal = os.openpty()
+    with open(tmp_path / "predictions.csv", "w") as predictions:
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            stdout=predictions,
+            stderr=terminal,
+            env={**os.environ, "TERM": "xterm"},
+            check=True,
+        )
+    os.close(terminal)
+    screen = os.read(reading_end, 10_000).decode()
+    os.close(reading_end)
+    assert "photos" in screen
+    assert "a message" in screen
+    assert "result" not in screen
+    assert (tmp_path / "predictions.csv").read_text() == "a result\n"
+
+
+def test_progress_draws_no_bar_into_a_log_file(capsys, monkeypatch):
+    # rich would draw it: CI services set this variable.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with console.progress("counting", 3) as advance:
+        advance()
     assert capsys.readouterr().err == ""
 
 
-def test_waiting_counts_what_comes_late_and_nothing_else(monkeypatch):
-    now = 0
+def test_ctrl_c_prints_how_to_resume(run):
+    status, messages = run(raising(KeyboardInterrupt()))
+    assert status == 130
+    assert messages == "\n[INFO] stopped. Run the same command again to resume\n"
 
-    def take(seconds):
-        nonlocal now
-        now += seconds
 
-    def late():
-        for each in range(3):
-            take(2)
-            yield each
+def test_ctrl_c_prints_the_completed_steps(run):
+    def main():
+        with console.progress("checking photos", 4170) as advance:
+            advance()
+            advance(1200)
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(console, "time", SimpleNamespace(perf_counter=lambda: now))
-    waiting = console.Waiting()
-    for _ in waiting.over(late()):
-        take(1)
-    assert waiting.seconds == 6
-    assert waiting.share == 6 / 9
+    _, messages = run(main)
+    expected = "stopped (checking photos: 1,201 of 4,170). Run the same command again to resume"
+    assert expected in messages
+
+
+def test_progress_without_a_total_counts_nothing(run):
+    def main():
+        with console.progress("photos", None) as advance:
+            advance()
+            raise KeyboardInterrupt
+
+    _, messages = run(main)
+    assert "stopped. " in messages
+
+
+# Times
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Replace the clock by one that a test sets: clock.now, in seconds."""
+    clock = SimpleNamespace(now=0)
+    monkeypatch.setattr(console, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def test_stopwatch_counts_seconds_since_it_was_made(clock):
+    clock.now = 100
+    stopwatch = console.Stopwatch()
+    assert stopwatch.seconds == 0
+    clock.now = 230
+    assert stopwatch.seconds == 130
+    assert str(stopwatch) == "2 min 10 s"
+
+
+def test_stopwatch_adds_the_saved_seconds_of_interrupted_runs(clock):
+    path = Path("output/seconds.json")
+    for run in range(3):
+        stopwatch = console.Stopwatch(path)
+        assert stopwatch.seconds == 20 * run
+        clock.now += 10
+        stopwatch.save()
+        clock.now += 10
+        stopwatch.save()
+        # The seconds after the last `save` are lost when a run is killed.
+        clock.now += 5
+    assert console.Stopwatch(path).seconds == 60
+
+
+def test_stopwatch_removes_its_file_when_the_work_is_finished(clock):
+    path = Path("seconds.json")
+    stopwatch = console.Stopwatch(path)
+    stopwatch.remove()
+    clock.now += 10
+    stopwatch.save()
+    assert path.is_file()
+    stopwatch.remove()
+    assert not path.exists()
+    assert console.Stopwatch(path).seconds == 0
+
+
+def test_stopwatch_ignores_the_seconds_of_other_work(clock):
+    path = Path("seconds.json")
+    stopwatch = console.Stopwatch(path, key="20 epochs")
+    clock.now += 10
+    stopwatch.save()
+    assert console.Stopwatch(path, key="20 epochs").seconds == 10
+    assert console.Stopwatch(path, key="30 epochs").seconds == 0
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError])
+def test_stopwatch_saves_the_seconds_when_its_block_fails(clock, failure):
+    path = Path("seconds.json")
+
+    def work():
+        with console.Stopwatch(path):
+            clock.now += 10
+            raise failure
+
+    with pytest.raises(failure):
+        work()
+    assert console.Stopwatch(path).seconds == 10
+
+
+def test_stopwatch_writes_nothing_when_its_block_ends(clock):
+    with console.Stopwatch("seconds.json"):
+        clock.now += 10
+    assert not Path("seconds.json").exists()
+
+
+def test_stopwatch_without_a_path_writes_nothing(tmp_path):
+    stopwatch = console.Stopwatch()
+    stopwatch.save()
+    stopwatch.remove()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[5]", "{}", *(json.dumps({"seconds": x}) for x in ("5", None, True, -5, 1e999))],
+)
+def test_stopwatch_ignores_a_damaged_file(clock, content):
+    Path("seconds.json").write_text(content)
+    assert console.Stopwatch("seconds.json").seconds == 0

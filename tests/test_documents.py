@@ -1,64 +1,84 @@
-"""The commands of README.md, run in their order; what its pages say and link to."""
+"""The README, CONTRIBUTING and the docs: their commands run, their links and figures are right."""
 
 import importlib
 import json
 import re
+import runpy
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, make_photo
-from pages import README, blocks, commands, run_all
+from pages import README, blocks, commands, read_page, run_all, table_rows
 
 from pyimagesearch import config, recipe
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = sorted(page for folder in (".", "docs", "output") for page in (ROOT / folder).glob("*.md"))
+OWN_ROW, PYTHON_EXAMPLE = blocks("python")
+
+
+def read_row(row):
+    """Return the recipe that a row, as text, adds to config.RECIPES."""
+    return recipe.checked(config.RECIPES | eval(f"{{{row}}}", vars(config)))["mine"]
 
 
 @pytest.fixture
-def small_rows(monkeypatch, thin, random_weights):
-    """Shorten the rows the README uses, and add the one it tells a reader to write."""
-    mine = eval("{" + blocks("python")[0] + "}", vars(recipe))
-    rows = config.RECIPES | recipe.checked(mine)
-    for name in ("sample", "food5k", "mine"):
+def small_rows(monkeypatch, thin, random_weights, quick_figures):
+    """Make the recipes in the README's commands small, and add the one it tells a user to write."""
+    rows = config.RECIPES | {"mine": read_row(OWN_ROW)}
+    for name in ("sample", "mine"):
         phases = tuple(replace(phase, epochs=1) for phase in rows[name].phases)
         rows[name] = replace(rows[name], image_size=32, views=1, phases=phases)
     monkeypatch.setattr(config, "RECIPES", rows)
     monkeypatch.setattr(config, "WEIGHTS", random_weights)
-    for number in range(30):
-        for split in ("training", "validation", "evaluation"):
-            make_photo(Path("Food-5K", split, f"{number % 2}_{number}.jpg"), number % 2, number)
-        for label, name in enumerate(rows["mine"].classes):
+    for label, name in enumerate(rows["mine"].classes):
+        for number in range(30):
             make_photo(Path("my_photos", name, f"{number}.jpg"), label, number)
 
 
-def test_every_command_of_the_readme_runs_in_its_order(small_rows, script):
-    ran = {command.split()[1] for command in run_all(script)}
-    assert {"tools/get_weights.py", "tools/get_sample.py", "build_dataset.py", "train.py"} <= ran
+def test_readme_commands_run_in_order_and_its_python_example_predicts_the_same(
+    small_rows, script, capsys
+):
+    printed = run_all(script)
+    scripts = {command.split()[1] for command in printed}
+    assert scripts == {
+        "tools/get_weights.py",
+        "tools/get_sample.py",
+        "build_dataset.py",
+        "extract_features.py",
+        "train.py",
+        "predict.py",
+    }
+    Path("example.py").write_text(PYTHON_EXAMPLE)
+    runpy.run_path("example.py")
+    by_example = ", ".join(capsys.readouterr().out.splitlines())
+    first_prediction = next(command for command in printed if "predict.py" in command)
+    assert printed[first_prediction][0].strip().endswith(f".jpg  {by_example}")
 
 
-def test_fields_people_change_first_can_be_changed_one_by_one_in_the_readmes_row():
-    table = README.split("| field | what it does |")[1].split("\n\n")[0]
-    changes = [
-        each for each in re.findall(r"^\| `(.+?)`", table, re.MULTILINE) if "..." not in each
-    ]
+def test_every_field_that_the_readme_suggests_to_change_can_be_changed_in_its_row():
+    fields = [field.strip("`") for field, _ in table_rows(README, "| field | effect |")]
+    changes = [field for field in fields if "..." not in field]
     assert len(changes) >= 5
     for change in changes:
-        row = blocks("python")[0].rstrip().removesuffix("),") + f"    {change},\n),"
         field, value = change.split("=", 1)
-        mine = recipe.checked(eval(f"{{{row}}}", vars(recipe)))["mine"]
-        assert getattr(mine, field) == eval(value)
+        row = read_row(OWN_ROW.rstrip().removesuffix("),") + f"    {change},\n),")
+        assert getattr(row, field) == eval(value)
+
+
+def test_readme_is_at_most_180_lines():
+    assert len(README.splitlines()) <= 180
 
 
 def test_make_targets_of_the_readme_are_in_the_makefile():
     targets = [command.split()[1] for command in commands() if command.startswith("make ")]
-    assert set(targets) == {"demo", "test"}
-    makefile = (ROOT / "Makefile").read_text()
+    assert targets == ["demo", "test"]
+    makefile = read_page("Makefile")
     assert all(f"\n{target}:" in makefile for target in targets)
 
 
-def test_demo_runs_the_commands_that_the_readme_lists_as_the_long_way(monkeypatch, script):
+def test_demo_runs_the_commands_that_the_readme_lists_for_people_without_make(monkeypatch):
     demo = importlib.import_module("tools.demo")
     ran = []
 
@@ -70,73 +90,72 @@ def test_demo_runs_the_commands_that_the_readme_lists_as_the_long_way(monkeypatc
     monkeypatch.setattr(demo, "table", lambda recipe: "")
     monkeypatch.setattr(demo, "first_photo", lambda recipe: "PHOTO")
     demo.main([])
-    long_way = [line.removeprefix("python ") for line in commands() if "make" not in line]
-    assert ran[:6] == long_way[:6]
+    by_hand = [line.removeprefix("python ") for line in commands() if "make" not in line]
+    assert ran[:6] == by_hand[:6]
     assert all(each.startswith("predict.py --recipe sample --method") for each in ran[6:])
     assert len(ran) == 8
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_lead_to_files(page):
-    for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        path, _, heading = target.partition("#")
+        linked = page.parent / path if path else page
+        assert linked.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in [title.lower().replace(" ", "-") for title in headings], target
 
 
-def test_recipes_of_the_readme_are_those_of_the_config():
-    table = README.split("| recipe | photos |")[1].split("\n\n")[0]
-    assert re.findall(r"^\| \[?`(\w+)`", table, re.MULTILINE) == list(config.RECIPES)
+def test_every_page_of_the_docs_is_linked_from_the_readme():
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in README
+
+
+def test_readme_lists_the_recipes_of_the_config_in_their_order():
+    rows = table_rows(README, "| recipe | what it teaches | published | here |")
+    assert [re.search(r"`(\w+)`", row[0])[1] for row in rows] == list(config.RECIPES)
+
+
+def test_contributing_describes_every_module_and_only_names_files_that_exist():
+    text = read_page("CONTRIBUTING.md")
+    modules = [row[0].strip("`") for row in table_rows(text, "| module | what it does |")]
+    package = ROOT / "pyimagesearch"
+    assert sorted([*modules, "__init__.py"]) == sorted(path.name for path in package.glob("*.py"))
+    for name in set(re.findall(r"`([\w/]+\.py)`", text)):
+        assert (ROOT / name).is_file() or list(package.rglob(name)), name
+
+
+def test_output_folder_is_in_a_fresh_clone_and_only_its_readme_is_tracked():
+    assert (ROOT / "output" / "README.md").is_file()
+    ignored = read_page(".gitignore").splitlines()
+    assert ignored.index("/output/*") < ignored.index("!/output/README.md")
 
 
 @pytest.mark.parametrize(
-    ("page", "place", "results"),
-    [
-        ("README.md", 1, "results.json"),
-        ("docs/computing_once.md", 1, "results.json"),
-        ("docs/computing_once.md", 2, "results_avx2.json"),
-    ],
+    ("page", "results"),
+    [("docs/computing_once.md", "results.json"), ("docs/times.md", "results_avx2.json")],
 )
-def test_race_is_shown_as_it_was_measured(page, place, results):
-    figures = json.loads((ROOT / "benchmarks" / results).read_text())["figures"]
-    text = (ROOT / page).read_text(encoding="utf-8")
-    tables = text.split("| figure | plain | ours | ratio |")
-    lines = tables[place].split("\n\n")[0].splitlines()[2:]
-    assert lines
-    for line in lines:
-        name, plain, ours, ratio = (cell.strip() for cell in line.strip("| ").split("|"))
-        measured = figures[name]
-        seen = [measured["plain"], measured["ours"], measured["ratio"][0]]
-        assert [plain, ours, ratio] == [f"{number:.3g}" for number in seen]
+def test_table_of_the_race_has_the_measured_figures(page, results):
+    figures = json.loads(read_page(f"benchmarks/{results}"))["figures"]
+    rows = table_rows(read_page(page), "| figure | plain | ours | ratio |")
+    assert len(rows) >= 7
+    for name, *cells in rows:
+        figure = figures[name]
+        numbers = (figure["plain"], figure["ours"], figure["ratio"][0])
+        assert cells == [f"{number:.3g}" for number in numbers], name
 
 
-def test_accuracy_of_stored_views_is_shown_as_it_was_measured():
-    kept = json.loads((ROOT / "benchmarks" / "accuracy.json").read_text())["sample 20 + 10"]
-    seeds = set(kept["fresh"]) & set(kept["stored"])
-    page = (ROOT / "docs" / "computing_once.md").read_text(encoding="utf-8")
-    table = page.split(f"| {len(seeds)} trainings each | validation (83) | evaluation (84) |")[1]
-    lines = iter(table.split("\n\n")[0].splitlines()[2:])
+def test_table_of_accuracies_has_the_means_and_deviations_of_the_measured_trainings():
+    trainings = json.loads(read_page("benchmarks/accuracy.json"))["sample 20 + 10"]
+    seeds = set(trainings["fresh"]) & set(trainings["stored"])
+    header = f"| {len(seeds)} trainings each | validation (83) | evaluation (84) |"
+    rows = iter(table_rows(read_page("docs/computing_once.md"), header))
     for phase in ("warmup", "unfrozen"):
         for way in ("fresh", "stored"):
-            shown = next(lines).strip("| ").split(" | ")[1:]
-            for split, cell in zip(("validation", "evaluation"), shown, strict=True):
-                numbers = [kept[way][seed][f"{phase}, {split}"] for seed in seeds]
-                assert cell == f"{statistics.mean(numbers):.3f} ± {statistics.stdev(numbers):.3f}"
-
-
-@pytest.mark.parametrize("argument", ["--help", "--nonsense"])
-def test_asking_the_demo_for_help_does_not_start_it(monkeypatch, script, argument):
-    demo = importlib.import_module("tools.demo")
-    monkeypatch.setattr(demo, "python", lambda *_, **__: pytest.fail("the demo started"))
-    status, _, _ = script("tools.demo", argument)
-    assert status == (0 if argument == "--help" else 2)
-
-
-def test_demo_finds_a_photo_and_shows_the_way_to_it_wherever_the_dataset_is(monkeypatch, tmp_path):
-    demo = importlib.import_module("tools.demo")
-    for root in (tmp_path, tmp_path / "elsewhere"):
-        monkeypatch.setattr(demo, "ROOT", root)
-        monkeypatch.setattr(config, "DATASET_DIR", tmp_path / "dataset")
-        photo = tmp_path / "dataset" / "sample" / "evaluation" / "Fruit" / "1.jpg"
-        make_photo(photo, 0, 0)
-        photo.with_name(".DS_Store").write_bytes(b"Bud1")
-        expected = photo.relative_to(tmp_path) if root == tmp_path else photo
-        assert demo.first_photo("sample") == expected
+            cells = next(rows)[1:]
+            for split, cell in zip(("validation", "evaluation"), cells, strict=True):
+                values = [trainings[way][seed][f"{phase}, {split}"] for seed in seeds]
+                mean, deviation = statistics.mean(values), statistics.stdev(values)
+                assert cell == f"{mean:.3f} ± {deviation:.3f}"

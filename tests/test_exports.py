@@ -2,25 +2,26 @@
 
 import numpy as np
 import pytest
-from conftest import assert_one_error, read, tiny_recipe
+from conftest import assert_one_error, make_flat_download, read, tiny_phase, tiny_recipe
 
-from pyimagesearch import artifacts, config, console, exports, files, images, networks
-from pyimagesearch.recipe import EXPORTS, Head, Phase
+from pyimagesearch import classifier, config, datasets, images, networks
+from pyimagesearch.recipe import EXPORTS, Head
+from pyimagesearch.support import console, exports, files
 
 BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
 
 
 def export(script, method, *kinds):
-    status, _, said = script("train", "--method", method, "--export", *kinds)
-    assert status == 0, said
+    status, _, messages = script("train", "--method", method, "--export", *kinds)
+    assert status == 0, messages
 
 
 def evaluation_pixels():
-    photos = images.list_photos(config.DATASET_DIR, config.RECIPES["tiny"], config.TEST)
-    return np.concatenate(list(images.batches(photos.paths, 32, 8)))
+    photos = datasets.list_photos(config.DATASET_DIR, config.RECIPES["tiny"], config.TEST)
+    return np.concatenate(list(images.read_batches(photos.paths, 32, 8)))
 
 
-def ask_onnx(path, pixels):
+def predict_onnx(path, pixels):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -28,7 +29,7 @@ def ask_onnx(path, pixels):
     return session.run(None, {"photos": pixels})[0]
 
 
-def ask_litert(path, pixels):
+def predict_litert(path, pixels):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
@@ -39,25 +40,25 @@ def ask_litert(path, pixels):
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
-def ask_saved_model(path, pixels):
+def predict_saved_model(path, pixels):
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
     return loaded.serve(pixels).numpy()
 
 
-RUNTIMES = {"onnx": ask_onnx, "litert": ask_litert, "saved_model": ask_saved_model}
+RUNTIMES = {"onnx": predict_onnx, "litert": predict_litert, "saved_model": predict_saved_model}
 
 
 def test_a_network_that_normalises_takes_nothing_but_photos(tmp_path):
-    recipe = tiny_recipe(backbone="EfficientNetB0", image_size=32, phases=(Phase("head"),))
+    recipe = tiny_recipe(backbone="EfficientNetB0", image_size=32, phases=(tiny_phase("head"),))
     network = networks.build(recipe, None)
-    artifacts.save_network(tmp_path, network, recipe.classes)
-    files.write_json(tmp_path / artifacts.METRICS, {})
+    classifier.save_network(tmp_path, network, recipe.classes)
+    files.write_json(tmp_path / classifier.METRICS_FILE, {})
     pixels = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
-    expected = artifacts.load(tmp_path).probabilities(pixels)
-    path = exports.export(tmp_path, "onnx")
-    np.testing.assert_allclose(ask_onnx(path, pixels), expected, atol=1e-5)
+    expected = classifier.load(tmp_path).predict(pixels)
+    path = classifier.export(tmp_path, "onnx")
+    np.testing.assert_allclose(predict_onnx(path, pixels), expected, atol=1e-5)
 
 
 @BOTH
@@ -65,7 +66,7 @@ def test_every_export_answers_as_the_classifier_does(trained, script, method):
     folder = trained(method)
     export(script, method, *EXPORTS)
     pixels = evaluation_pixels()
-    expected = artifacts.load(folder).probabilities(pixels)
+    expected = classifier.load(folder).predict(pixels)
     for kind in EXPORTS:
         path = folder / "exports" / exports.FILES[kind]
         np.testing.assert_allclose(RUNTIMES[kind](path, pixels), expected, atol=1e-5, err_msg=kind)
@@ -73,21 +74,19 @@ def test_every_export_answers_as_the_classifier_does(trained, script, method):
 
 
 def test_a_sigmoid_is_exported_as_the_probability_of_the_second_class(tiny, script):
-    from conftest import make_flat_download
-
-    tiny(classes=("cat", "dog"), head=Head(units=8, output="sigmoid"))
+    tiny(
+        classes=("cat", "dog"), head=Head(pooling="flatten", units=8, dropout=0.5, output="sigmoid")
+    )
     make_flat_download("Tiny", labels=2)
     assert script("build_dataset")[0] == 0
     export(script, "fine_tune", "litert")
     folder = config.OUTPUT_DIR / "tiny" / "fine_tune"
     pixels = evaluation_pixels()
-    expected = artifacts.load(folder).probabilities(pixels)
-    rows = ask_litert(folder / "exports" / "model.tflite", pixels)
+    expected = classifier.load(folder).predict(pixels)
+    rows = predict_litert(folder / "exports" / "model.tflite", pixels)
     assert rows.shape == (len(pixels), 1)
     np.testing.assert_allclose(rows[:, 0], expected[:, 1], atol=1e-5)
-    np.testing.assert_allclose(
-        exports.open_litert(folder).probabilities(pixels), expected, atol=1e-5
-    )
+    np.testing.assert_allclose(classifier.load_litert(folder).predict(pixels), expected, atol=1e-5)
 
 
 def test_what_is_trained_already_is_only_exported(trained, script):
@@ -109,7 +108,7 @@ def test_training_again_takes_away_what_was_exported_before(trained, script):
 def test_fast_prediction_gives_the_same_answers(trained, script, method):
     trained(method)
     export(script, method, "litert")
-    photos = images.list_photos(config.DATASET_DIR, config.RECIPES["tiny"], config.TEST).paths
+    photos = datasets.list_photos(config.DATASET_DIR, config.RECIPES["tiny"], config.TEST).paths
     arguments = ("predict", "--method", method, "--image", *photos)
     status, slow, _ = script(*arguments)
     assert status == 0
@@ -121,9 +120,9 @@ def test_fast_prediction_gives_the_same_answers(trained, script, method):
 def test_fast_prediction_without_an_export_names_the_command(trained, script):
     trained()
     photo = next(config.DATASET_DIR.rglob("*.jpg"))
-    status, _, said = script("predict", "--fast", "--image", photo)
+    status, _, messages = script("predict", "--fast", "--image", photo)
     assert status == 2
-    assert_one_error(said, "model.tflite", "missing", "--export litert")
+    assert_one_error(messages, "model.tflite", "missing", "--export litert")
 
 
 def test_a_damaged_export_is_one_line(trained, script):
@@ -132,9 +131,9 @@ def test_a_damaged_export_is_one_line(trained, script):
     path = folder / "exports" / "model.tflite"
     path.write_bytes(path.read_bytes()[:1000])
     photo = next(config.DATASET_DIR.rglob("*.jpg"))
-    status, _, said = script("predict", "--fast", "--image", photo)
+    status, _, messages = script("predict", "--fast", "--image", photo)
     assert status == 2
-    assert_one_error(said, "model.tflite cannot be loaded", "python train.py --recipe tiny")
+    assert_one_error(messages, "model.tflite cannot be loaded", "python train.py --recipe tiny")
 
 
 def test_fast_prediction_without_the_runtime_names_what_installs_it(trained, script, monkeypatch):
@@ -146,6 +145,6 @@ def test_fast_prediction_without_the_runtime_names_what_installs_it(trained, scr
         console.importlib.util, "find_spec", lambda name, *_: None if name == hidden else real(name)
     )
     photo = next(config.DATASET_DIR.rglob("*.jpg"))
-    status, _, said = script("predict", "--fast", "--image", photo)
+    status, _, messages = script("predict", "--fast", "--image", photo)
     assert status == 2
-    assert_one_error(said, hidden, "pip install -r requirements-extras.txt")
+    assert_one_error(messages, hidden, "pip install -r requirements-extras.txt")

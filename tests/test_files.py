@@ -1,22 +1,24 @@
 import errno
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
-from pyimagesearch import files
-from pyimagesearch.console import UserError
+from pyimagesearch.support import files
+from pyimagesearch.support.errors import UserError
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_a_file_that_is_not_finished_leaves_the_old_one_and_nothing_else(tmp_path, failure):
+def test_atomic_write_keeps_the_old_file_when_the_block_fails(tmp_path, failure):
     path = tmp_path / "metrics.json"
     path.write_text("old")
 
     def write_half():
-        with files.whole(path) as partial:
+        with files.atomic_write(path) as partial:
             partial.write_text("half")
             raise failure
 
@@ -26,19 +28,29 @@ def test_a_file_that_is_not_finished_leaves_the_old_one_and_nothing_else(tmp_pat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_finished_file_replaces_the_old_one(tmp_path):
+def test_atomic_write_replaces_the_old_file_when_the_block_ends(tmp_path):
     path = tmp_path / "new folder" / "a.csv"
     for text in ("first", "second"):
-        with files.whole(path) as partial:
+        with files.atomic_write(path) as partial:
             partial.write_text(text)
             assert not path.exists() or path.read_text() != text
         assert path.read_text() == text
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_atomic_write_replaces_a_folder_with_its_content(tmp_path):
+    path = tmp_path / "saved_model"
+    for name in ("old", "new"):
+        with files.atomic_write(path) as partial:
+            partial.mkdir()
+            (partial / name).touch()
+    assert list(path.iterdir()) == [path / "new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("name", ["vgg16.weights.h5", "model.keras", "warmup.png", "a.b.c.skops"])
-def test_the_partial_file_ends_as_its_format_needs(tmp_path, name):
-    with files.whole(tmp_path / name) as partial:
+def test_atomic_write_gives_a_path_with_the_suffix_of_the_format(tmp_path, name):
+    with files.atomic_write(tmp_path / name) as partial:
         assert partial.name.endswith("".join((tmp_path / name).suffixes[-2:]))
         partial.touch()
 
@@ -47,25 +59,25 @@ def test_the_partial_file_ends_as_its_format_needs(tmp_path, name):
     "name",
     ["x" * 251 + ".jpg", "x" * 244 + ".weights.h5", "x." + "y" * 253, "\N{HIRAGANA LETTER A}" * 85],
 )
-def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path, name):
+def test_atomic_write_accepts_a_name_as_long_as_the_file_system_allows(tmp_path, name):
     assert len(name.encode()) in (254, 255)
-    with files.whole(tmp_path / name) as partial:
-        partial.write_text("whole")
+    with files.atomic_write(tmp_path / name) as partial:
+        partial.write_text("complete")
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert (tmp_path / name).read_text() == "whole"
+    assert (tmp_path / name).read_text() == "complete"
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
+def test_atomic_write_gives_two_writers_of_one_file_different_paths(tmp_path):
     path = tmp_path / "a.csv"
-    with files.whole(path) as first:
+    with files.atomic_write(path) as first:
         first.write_text("first")
-        with files.whole(path) as second:
+        with files.atomic_write(path) as second:
             second.write_text("second")
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_value_that_is_no_json_leaves_the_old_file(tmp_path):
+def test_write_json_keeps_the_old_file_when_the_value_cannot_be_written(tmp_path):
     path = tmp_path / "metrics.json"
     files.write_json(path, {"accuracy": 0.5})
     with pytest.raises(TypeError):
@@ -74,12 +86,12 @@ def test_a_value_that_is_no_json_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_json_comes_back_as_it_was(tmp_path):
+def test_read_json_returns_what_write_json_wrote(tmp_path):
     files.write_json(tmp_path / "classes.json", ["Crème brûlée", "Noodles/Pasta"])
     assert files.read_json(tmp_path / "classes.json", list) == ["Crème brûlée", "Noodles/Pasta"]
 
 
-def test_json_that_is_missing_or_damaged_is_none(tmp_path):
+def test_read_json_returns_none_when_the_file_is_missing_or_damaged(tmp_path):
     assert files.read_json(tmp_path / "none.json") is None
     (tmp_path / "half.json").write_text('{"accuracy": ')
     assert files.read_json(tmp_path / "half.json") is None
@@ -90,23 +102,18 @@ def test_json_that_is_missing_or_damaged_is_none(tmp_path):
     assert files.read_json(tmp_path / "binary.json") is None
 
 
-def test_json_of_another_kind_than_asked_for_is_none(tmp_path):
+def test_read_json_returns_none_when_the_value_is_of_another_kind(tmp_path):
     files.write_json(tmp_path / "a.json", ["x"])
     assert files.read_json(tmp_path / "a.json") is None
     assert files.read_json(tmp_path / "a.json", list) == ["x"]
 
 
-def test_digest_changes_with_every_part():
-    assert files.digest("a", 1) == files.digest("a", 1)
-    assert len({files.digest("a", 1), files.digest("a", 2), files.digest("a1")}) == 3
-
-
-def test_the_first_sentence_of_a_failure_is_one_line_without_its_stop():
+def test_first_sentence_is_one_line_without_its_full_stop():
     assert files.first_sentence(ValueError("no room\n on disk. Try later.")) == "no room on disk"
     assert files.first_sentence(KeyError()) == "KeyError"
 
 
-def test_a_stamp_changes_with_the_size_and_with_the_time(tmp_path):
+def test_file_stamp_changes_with_the_size_and_with_the_time(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_text("a")
     os.utime(path, ns=(0, 5))
@@ -118,27 +125,39 @@ def test_a_stamp_changes_with_the_size_and_with_the_time(tmp_path):
     assert len({first, later, files.file_stamp(path)}) == 3
 
 
-HOLD = """
+def test_printable_replaces_bytes_of_a_file_name_that_are_not_utf8():
+    assert files.printable(os.fsdecode("Crème ".encode() + b"caf\xe9.jpg")) == "Crème caf?.jpg"
+
+
+def test_require_room_refuses_a_file_that_is_larger_than_the_free_space(tmp_path):
+    path = tmp_path / "weights" / "vgg16.weights.h5"
+    files.require_room(path, 1)
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(OSError, match="No space left") as error_info:
+        files.require_room(path, 2 * free)
+    assert (error_info.value.errno, error_info.value.filename) == (errno.ENOSPC, str(path))
+
+
+LOCK_FOLDER = """
 import sys, time
 sys.path.insert(0, {root!r})
-from pyimagesearch import files
-from pyimagesearch.console import UserError
-with files.held("output/tiny", shared={shared}):
-    print("held", flush=True)
+from pyimagesearch.support import files
+with files.locked("output/tiny", shared={shared}):
+    print("locked", flush=True)
     time.sleep(60)
 """
 
 
 @pytest.fixture
 def other_run():
-    """Return a function that lets another process hold output/tiny, and one that kills it."""
+    """Return a function that lets another process lock output/tiny, and one that kills it."""
     processes = []
 
-    def hold(shared):
-        code = HOLD.format(root=str(ROOT), shared=shared)
+    def lock(shared):
+        code = LOCK_FOLDER.format(root=str(ROOT), shared=shared)
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         processes.append(process)
-        assert process.stdout.readline() == "held\n"
+        assert process.stdout.readline() == "locked\n"
 
     def kill():
         for process in processes:
@@ -146,64 +165,77 @@ def other_run():
             process.wait()
             process.stdout.close()
 
-    yield hold, kill
+    yield lock, kill
     kill()
 
 
-def test_a_second_run_on_the_same_folder_says_so_and_stops(other_run):
-    hold, kill = other_run
-    hold(shared=False)
+def test_locked_refuses_a_folder_until_the_other_run_has_ended(other_run):
+    lock, kill = other_run
+    lock(shared=False)
     for shared in (False, True):
-        with pytest.raises(UserError, match="another run is at work on output/tiny"):
-            files.held("output/tiny", shared).__enter__()
-    # However the other ends, the folder is free.
+        with pytest.raises(UserError, match="another run is using output/tiny"):
+            files.locked("output/tiny", shared).__enter__()
     kill()
-    with files.held("output/tiny"):
+    with files.locked("output/tiny"):
         pass
+
+
+def test_locked_lets_several_runs_read_a_folder(other_run):
+    with files.locked("output/tiny"):
+        pass
+    lock, _ = other_run
+    lock(shared=True)
+    with files.locked("output/tiny", shared=True):
+        pass
+    with pytest.raises(UserError, match="another run is using output/tiny"):
+        files.locked("output/tiny").__enter__()
+
+
+def test_locked_writes_nothing_into_a_folder_that_is_only_read(tmp_path):
+    with files.locked(tmp_path, shared=True):
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_folder_on_nfs_is_held_again_and_again(tmp_path, monkeypatch, shared):
-    """NFS gives a lock for one alone only to who may write; a reader may not be allowed to."""
+def test_locked_opens_the_lock_file_as_nfs_requires(tmp_path, monkeypatch, shared):
+    """NFS locks a file exclusively only if it is open for writing, and shared only for reading."""
 
     def flock(file, kind):
-        if kind & files.fcntl.LOCK_EX and not file.writable():
+        if kind & fcntl.LOCK_EX and not file.writable():
             raise OSError(errno.EBADF, "Bad file descriptor")
-        assert not (kind & files.fcntl.LOCK_SH and file.writable())
+        if kind & fcntl.LOCK_SH and not file.readable():
+            raise OSError(errno.EBADF, "Bad file descriptor")
 
-    monkeypatch.setattr(files.fcntl, "flock", flock)
-    for each in (False, shared, False):
-        with files.held(tmp_path, each):
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for next_shared in (False, shared, False):
+        with files.locked(tmp_path, next_shared):
             pass
 
 
-def test_runs_that_only_read_do_not_mind_each_other(other_run):
-    with files.held("output/tiny"):
+def test_locked_continues_on_a_file_system_without_locks(tmp_path, monkeypatch):
+    def flock(file, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with files.locked(tmp_path):
         pass
-    hold, _ = other_run
-    hold(shared=True)
-    with files.held("output/tiny", shared=True):
-        pass
-    with pytest.raises(UserError, match="another run"):
-        files.held("output/tiny").__enter__()
 
 
-def test_what_a_killed_process_left_is_swept_away_and_what_a_living_one_writes_is_not(tmp_path):
+def test_locked_deletes_the_unfinished_files_of_ended_processes_only(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left = tmp_path / "below" / f".0123456789ab.{ended.pid}.partial.keras"
-    left.parent.mkdir()
-    left.write_text("half")
-    exported = tmp_path / f".0123456789ab.{ended.pid}.partial"
-    (exported / "variables").mkdir(parents=True)
-    mine = tmp_path / f".hidden.{ended.pid}.partial.jpg"
-    mine.write_text("a user's own")
-    with files.whole(tmp_path / "metrics.json") as partial:
+    leftover = tmp_path / "subfolder" / f".0123456789ab.{ended.pid}.partial.keras"
+    leftover.parent.mkdir()
+    leftover.write_text("half")
+    leftover_folder = tmp_path / f".0123456789ab.{ended.pid}.partial"
+    (leftover_folder / "variables").mkdir(parents=True)
+    users_file = tmp_path / f".hidden.{ended.pid}.partial.jpg"
+    users_file.write_text("not made by atomic_write")
+    with files.atomic_write(tmp_path / "metrics.json") as partial:
         partial.write_text("half")
-        with files.held(tmp_path):
+        with files.locked(tmp_path):
             pass
         assert partial.exists()
-    assert {each.name for each in tmp_path.iterdir()} == {
-        *("below", "metrics.json", files.LOCK, mine.name)
-    }
-    assert not left.exists()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"subfolder", "metrics.json", files.LOCK, users_file.name}
+    assert not leftover.exists()

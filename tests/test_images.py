@@ -1,5 +1,8 @@
+"""Every way from a file to pixels: reading, resizing, augmenting, batches, and broken files."""
+
 import contextlib
-import os
+import io
+import re
 import struct
 import time
 import zlib
@@ -9,38 +12,28 @@ import cv2
 import numpy as np
 import pytest
 import sklearn.datasets
-from conftest import CLASSES, make_flat_download, make_photo, tiny_recipe
+from conftest import make_photo, tiny_recipe
 from PIL import Image, features
 from scipy import ndimage
 
-from pyimagesearch import config, images, views
-from pyimagesearch.console import UserError
+from pyimagesearch import config, images
 from pyimagesearch.recipe import Augmentation
+from pyimagesearch.support.errors import UserError
 
 LEFT, RIGHT = (200, 30, 40), (20, 60, 180)
+FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tif": "TIFF"}
+EXIF_ORIENTATION = 0x0112
 
 
 def two_colours(width=32, height=24):
-    """Return a picture whose left half has one colour and whose right half another."""
+    """Return a photo with one colour in its left half and another in its right half."""
     pixels = np.empty((height, width, 3), np.uint8)
     pixels[:, : width // 2], pixels[:, width // 2 :] = LEFT, RIGHT
     return pixels
 
 
-def smooth_photo(size=64):
-    """Return a smooth made photo, unlike itself under every turn and flip."""
-    y, x = np.mgrid[0:size, 0:size] / size
-    planes = (x * 200 + 20, y * 150 + x * 50, 120 + 100 * np.sin(3 * x + 1) * np.cos(2 * y))
-    return np.stack(planes, axis=-1).round().astype(np.uint8)
-
-
-def assert_alike(seen, expected, tolerance=3):
-    difference = np.abs(seen.astype(int) - expected.astype(int))
-    assert difference.mean() < tolerance / 3
-    assert np.quantile(difference, 0.99) <= tolerance
-
-
 def assert_two_colours(photo, tolerance=6):
+    """Check that a photo is the uint8 RGB array of two_colours(), ready for OpenCV."""
     assert photo.dtype == np.uint8
     assert photo.shape == (24, 32, 3)
     assert photo.flags.c_contiguous
@@ -49,36 +42,428 @@ def assert_two_colours(photo, tolerance=6):
     np.testing.assert_allclose(photo[12, 27].astype(int), RIGHT, atol=tolerance)
 
 
-def by_scipy(photo, matrix):
-    """Return what a (2, 3) matrix from (x, y) of the result to (x, y) of the photo makes."""
-    swap = np.array([[0, 1], [1, 0]])
-    linear, offset = swap @ matrix[:, :2] @ swap, swap @ matrix[:, 2]
+def write(path, data):
+    """Write bytes to a file and return its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+# Formats and colours
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp", "a.tif"])
+def test_read_rgb_reads_every_common_format(name):
+    Image.fromarray(two_colours()).save(name)
+    assert_two_colours(images.read_rgb(name), 12)
+
+
+def test_read_rgb_reads_bytes_like_the_file():
+    Image.fromarray(two_colours()).save("a.png")
+    data = Path("a.png").read_bytes()
+    np.testing.assert_array_equal(images.read_rgb(data), images.read_rgb("a.png"))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_read_rgb_ignores_a_wrong_suffix(kind):
+    path = write("photo.jpg", encoded(kind))
+    np.testing.assert_array_equal(images.read_rgb(encoded(kind)), images.read_photo(str(path)))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
+def test_read_rgb_converts_the_colour_modes_of_jpegs(mode):
+    Image.fromarray(two_colours()).convert(mode).save("a.jpg", quality=95)
+    assert_two_colours(images.read_rgb("a.jpg"))
+
+
+def test_read_rgb_converts_a_palette_to_its_colours():
+    Image.fromarray(two_colours()).quantize(2).save("a.png")
+    assert Image.open("a.png").mode == "P"
+    assert_two_colours(images.read_rgb("a.png"), 1)
+
+
+@pytest.mark.parametrize(("mode", "left"), [("L", 90), ("1", 0)])
+def test_read_rgb_repeats_grey_in_three_channels(mode, left):
+    grey = Image.new("L", (32, 24), 255)
+    grey.paste(left, (0, 0, 16, 24))
+    grey.convert(mode).save("a.png")
+    assert Image.open("a.png").mode == mode
+    photo = images.read_rgb("a.png")
+    assert photo.shape == (24, 32, 3)
+    np.testing.assert_array_equal(photo[12, 5], [left] * 3)
+    np.testing.assert_array_equal(photo[12, 27], [255] * 3)
+
+
+def test_read_rgb_keeps_the_brightness_of_16_bit_photos():
+    grey = np.full((24, 32), 65535, np.uint16)
+    grey[:, :16] = 100 * 257
+    Image.fromarray(grey).save("grey.png")
+    photo = images.read_rgb("grey.png")
+    np.testing.assert_array_equal(photo[12, 5], [100, 100, 100])
+    np.testing.assert_array_equal(photo[12, 27], [255, 255, 255])
+    cv2.imwrite("rgb.png", two_colours()[..., ::-1].astype(np.uint16) * 257)
+    assert_two_colours(images.read_rgb("rgb.png"))
+
+
+def test_read_rgb_refuses_floats_because_their_range_is_unknown():
+    Image.fromarray(np.zeros((4, 4), np.float32)).save("a.tif")
+    with pytest.raises(images.BrokenPhoto, match="32-bit floats"):
+        images.read_rgb("a.tif")
+
+
+def test_read_rgb_returns_the_first_frame_of_an_animation():
+    frames = [Image.fromarray(two_colours()), Image.new("RGB", (32, 24), "white")]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:])
+    assert_two_colours(images.read_rgb("a.gif"), 12)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp"])
+def test_read_rgb_shows_white_where_a_photo_is_transparent(name):
+    rgba = np.dstack([two_colours(), np.full((24, 32), 255, np.uint8)])
+    rgba[:, 16:, 3] = 0
+    Image.fromarray(rgba).save(name)
+    photo = images.read_rgb(name)
+    np.testing.assert_allclose(photo[12, 5].astype(int), LEFT, atol=12)
+    np.testing.assert_array_equal(photo[12, 27], [255, 255, 255])
+
+
+def test_read_rgb_mixes_half_transparent_pixels_with_white():
+    grey = np.dstack([np.zeros((4, 4), np.uint8), np.full((4, 4), 128, np.uint8)])
+    Image.fromarray(grey, "LA").save("a.png")
+    np.testing.assert_allclose(images.read_rgb("a.png"), 127, atol=1)
+
+
+def test_read_rgb_shows_white_for_the_transparent_colour_of_a_palette():
+    palette = Image.fromarray(two_colours()).quantize(2)
+    palette.save("a.png", transparency=palette.getpixel((27, 12)))
+    photo = images.read_rgb("a.png")
+    np.testing.assert_allclose(photo[12, 5].astype(int), LEFT, atol=1)
+    np.testing.assert_array_equal(photo[12, 27], [255, 255, 255])
+
+
+# Orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_read_rgb_turns_a_photo_upright(orientation):
+    stored = {
+        1: lambda p: p,
+        2: lambda p: p[:, ::-1],
+        3: lambda p: p[::-1, ::-1],
+        4: lambda p: p[::-1],
+        5: lambda p: p.transpose(1, 0, 2),
+        6: lambda p: np.rot90(p),
+        7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda p: np.rot90(p, -1),
+    }[orientation](two_colours())
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save("turned.jpg", exif=exif, quality=95)
+    assert_two_colours(images.read_rgb("turned.jpg"))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_read_rgb_turns_every_format_with_an_orientation_once(name):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(two_colours())))
+    stored.save(name, exif=exif, quality=95)
+    assert_two_colours(images.read_rgb(name), 12)
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind"),
+    [(0x010E, 11), (0x0100, 2), (0x011A, 7)],
+    ids=["description is a float", "width is a text", "resolution is bytes"],
+)
+def test_read_rgb_turns_a_photo_with_another_invalid_exif_tag(tag, kind):
+    turned = struct.pack("<HHI4s", EXIF_ORIENTATION, 3, 1, b"\6\0\0\0")
+    invalid = struct.pack("<HHI4s", tag, kind, 1, b"\1\0\0\0")
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + turned + invalid + bytes(4)
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(two_colours())))
+    stored.save("a.jpg", exif=exif, quality=95)
+    assert_two_colours(images.read_rgb("a.jpg"))
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0II*\0", b"Exif\0\0no TIFF header"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.png", {}), ("a.webp", {"lossless": True}), ("a.jpg", {"dpi": (72, 72)})],
+)
+def test_read_rgb_does_not_turn_an_intact_photo_with_invalid_exif(name, options, exif):
+    Image.fromarray(two_colours()).save(name, exif=exif, **options)
+    photo = images.read_rgb(name).astype(int)
+    assert np.abs(photo - two_colours()).mean() < 3
+
+
+# Reduced decoding, and resizing
+
+
+@pytest.fixture(scope="module", params=["china.jpg", "flower.jpg"])
+def real_photo(request):
+    """Return the path of one of scikit-learn's photos, 640 x 427 pixels."""
+    return Path(sklearn.datasets.__file__).parent / "images" / request.param
+
+
+def test_read_rgb_decodes_a_large_jpeg_at_a_reduced_size(real_photo):
+    assert images.read_rgb(real_photo).shape == (427, 640, 3)
+    assert images.read_rgb(real_photo, 100).shape == (107, 160, 3)
+    assert images.read_rgb(real_photo, 107).shape == (214, 320, 3)
+    assert images.read_rgb(real_photo, 500).shape == (427, 640, 3)
+
+
+def test_read_resized_hardly_changes_a_pixel_by_reduced_decoding(real_photo, monkeypatch):
+    # At the size of a screen, these small photos would be decoded in full.
+    monkeypatch.setattr(images, "SCREEN_SIZE", 0)
+    reduced = images.read_resized(real_photo, 50)
+    full = images.resize(images.read_rgb(real_photo), 50)
+    assert np.abs(reduced.astype(int) - full).mean() < 2  # of 255 levels
+    assert np.any(reduced != full)
+
+
+def test_read_rgb_refuses_a_jpeg_cut_short_also_at_a_reduced_size(real_photo):
+    data = real_photo.read_bytes()
+    with pytest.raises(images.BrokenPhoto):
+        images.read_rgb(data[: len(data) // 2], 100)
+
+
+def test_resize_averages_areas_when_it_shrinks():
+    chequered = np.indices((200, 200)).sum(axis=0)[..., None] % 2 * np.full(3, 255)
+    small = images.resize(chequered.astype(np.uint8), 50)
+    assert small.shape == (50, 50, 3)
+    np.testing.assert_allclose(small, 127.5, atol=1)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_resize_averages_areas_when_only_one_side_shrinks(upright):
+    striped = np.zeros((20, 400, 3), np.uint8)
+    striped[:, ::10] = 255
+    striped = striped.transpose(1, 0, 2) if upright else striped
+    small = images.resize(np.ascontiguousarray(striped), 40)
+    assert small.shape == (40, 40, 3)
+    np.testing.assert_allclose(small, 25.5, atol=1)
+
+
+@pytest.mark.parametrize(("width", "height"), [(32, 24), (500, 20)])
+def test_resize_stretches_a_photo_to_a_square(width, height):
+    assert images.resize(two_colours(width, height), 64).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((2000, 1000), (448, 224)), ((3, 4000), (1, 448)), ((40, 30), (40, 30))]
+)
+def test_read_thumbnail_shrinks_to_the_size_of_a_screen_and_never_enlarges(size, expected):
+    make_photo(Path("photo.png"), 0, 0, size)
+    assert images.read_thumbnail("photo.png").shape == (expected[1], expected[0], 3)
+
+
+# Broken files
+
+
+def picture():
+    """Return a Pillow image with some content: a disc on a gradient, and noise."""
+    y, x = np.mgrid[:120, :160]
+    disc = ((x - 80) ** 2 + (y - 60) ** 2 < 1600)[..., None]
+    pixels = np.where(disc, (200, 60, 40), np.stack([x, y, x + y], axis=-1) % 256)
+    noise = np.random.default_rng(0).normal(0, 8, pixels.shape)
+    return Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8))
+
+
+def encoded(kind):
+    """Return the bytes of picture() in a format."""
+    data = io.BytesIO()
+    picture().save(data, FORMATS.get(kind, kind))
+    return data.getvalue()
+
+
+def png(width, height, rows=b""):
+    """Return a PNG with a size in its header that its pixel rows need not have."""
+
+    def chunk(name, body):
+        checksum = struct.pack(">I", zlib.crc32(name + body))
+        return struct.pack(">I", len(body)) + name + body + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    )
+
+
+def broken_files():
+    """Return {name: bytes} of files that cannot be shown completely."""
+    broken = {
+        "empty.jpg": b"",
+        "text.png": b"no picture at all",
+        "zeros.jpg": bytes(5000),
+        "claims_900_million_pixels.png": png(30_000, 30_000, bytes(1000)),
+        "claims_20000.png": png(20_000, 20_000),
+        "claims_2_billion.png": png(2**31 - 1, 2**31 - 1),
+        "no_width.png": png(0, 100),
+        # 300 million pixels, with data for ten rows.
+        "bomb.png": png(30_000, 10_000, bytes(90_001 * 10)),
+    }
+    for kind in FORMATS:
+        data = encoded(kind)
+        for tenths in range(1, 10):
+            broken[f"cut_at_{tenths}_tenths.{kind}"] = data[: len(data) * tenths // 10]
+        if kind in ("jpg", "png"):
+            broken[f"cut_at_95_percent.{kind}"] = data[: len(data) * 95 // 100]
+    return broken
+
+
+BROKEN = broken_files()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_read_rgb_refuses_a_broken_file_with_a_reason_of_one_line(name):
+    with pytest.raises(images.BrokenPhoto) as refused:
+        images.read_rgb(BROKEN[name])
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("empty.jpg", "the file is empty"),
+        ("text.png", "not a picture"),
+        ("claims_900_million_pixels.png", "more than 250,000,000 pixels"),
+        ("cut_at_5_tenths.jpg", "damaged: .*truncated"),
+    ],
+)
+def test_read_rgb_says_why_a_file_is_refused(name, reason):
+    with pytest.raises(images.BrokenPhoto, match=reason):
+        images.read_rgb(BROKEN[name])
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_read_batches_names_a_broken_photo_of_the_dataset(name):
+    path = write(Path("dataset", "tiny", "training", name), BROKEN[name])
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        list(images.read_batches([path], 32, 4))
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "AVIF"])
+def test_read_rgb_returns_a_photo_or_a_reason_for_damaged_bytes(kind):
+    # Many .jpg files from the web are AVIF inside.
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow cannot read AVIF")
+    data = np.frombuffer(encoded(kind), np.uint8)
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        damaged = data.copy()
+        positions = rng.integers(0, len(data), rng.integers(1, 22))
+        damaged[positions] = rng.integers(0, 256, len(positions))
+        with contextlib.suppress(images.BrokenPhoto):
+            photo = images.read_rgb(damaged.tobytes())
+            assert photo.dtype == np.uint8
+            assert photo.ndim == 3
+            assert photo.shape[2] == 3
+
+
+def test_read_rgb_reads_a_png_with_half_of_its_rows():
+    assert images.read_rgb(png(100, 100, bytes(301 * 50))).shape == (100, 100, 3)
+
+
+def test_read_rgb_raises_file_not_found_for_a_missing_file():
+    with pytest.raises(FileNotFoundError):
+        images.read_rgb("a.jpg")
+
+
+def test_read_rgb_never_runs_ghostscript(tmp_path, monkeypatch):
+    ran = tmp_path / "ran"
+    ghostscript = write(tmp_path / "gs", f"#!/bin/sh\ntouch {ran}\nexit 1\n".encode())
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(images.BrokenPhoto):
+        images.read_rgb(write("photo.jpg", encoded("EPS")))
+    assert not ran.exists()
+
+
+def test_read_resized_names_a_photo_that_was_damaged_or_deleted_after_the_build():
+    path = write("a.jpg", b"gone")
+    refused = pytest.raises(UserError, match=r"a\.jpg cannot be read.*put it back or delete it")
+    with refused:
+        images.read_resized(path, 32)
+    with refused:
+        list(images.read_batches([path], 32, 4))
+    path.unlink()
+    with refused:
+        images.read_resized(path, 32)
+
+
+def test_scripts_skip_and_report_broken_files(trained, tiny, script):
+    trained()
+    for name, data in BROKEN.items():
+        write(Path("broken", name), data)
+    intact = write(Path("broken", "good.jpg"), encoded("jpg"))
+    status, out, messages = script("predict", "--image", "broken")
+    assert status == 1
+    assert [line.split("  ")[0] for line in out.splitlines()] == [str(intact)]
+    errors = [line for line in messages.splitlines() if line.startswith("[ERROR]")]
+    assert len(errors) == len(BROKEN)
+    assert "Traceback" not in messages
+
+    for name, data in BROKEN.items():
+        write(Path("Tiny", "training", f"0_{name}"), data)
+    for split in ("training", "validation", "evaluation"):
+        for label in range(3):
+            write(Path("Tiny", split, f"{label}_good.jpg"), encoded("jpg"))
+    for path in Path("dataset").rglob("*.jpg"):
+        path.unlink()
+    status, _, messages = script("build_dataset")
+    assert status == 0, messages
+    dataset = config.DATASET_DIR / "tiny"
+    names = {path.name for path in dataset.rglob("*") if path.is_file()}
+    assert not names & {f"0_{name}" for name in BROKEN}
+    assert (dataset / "rejected.csv").read_text().count("\n") == len(BROKEN) + 1
+
+
+# Augmentation
+
+
+def smooth_photo(size=64):
+    """Return a smooth photo that looks different after every turn and flip."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    planes = (x * 200 + 20, y * 150 + x * 50, 120 + 100 * np.sin(3 * x + 1) * np.cos(2 * y))
+    return np.stack(planes, axis=-1).round().astype(np.uint8)
+
+
+def changed(photo, angle=0.0, shift=(0, 0), shear=0.0, zoom=(1, 1)):
+    """Return a photo after these changes."""
+    matrix = images.transform_matrix(angle, shift, shear, zoom, len(photo))
+    return images.apply_transform(photo, matrix)
+
+
+def assert_similar(photo, expected, tolerance=3):
+    difference = np.abs(photo.astype(int) - expected.astype(int))
+    assert difference.mean() < tolerance / 3
+    assert np.quantile(difference, 0.99) <= tolerance
+
+
+def sampled(photo, y, x):
+    """Return a photo's colours at points counted from its centre; outside, of the nearest edge."""
+    middle = (len(photo) - 1) / 2
     planes = [
-        ndimage.affine_transform(
-            photo[..., c].astype(float), linear, offset, order=1, mode="nearest"
-        )
-        for c in range(3)
+        ndimage.map_coordinates(plane, (y + middle, x + middle), order=1, mode="nearest")
+        for plane in np.moveaxis(photo.astype(float), -1, 0)
     ]
     return np.stack(planes, axis=-1)
 
 
-def changed(photo, angle=0.0, shift=(0, 0), shear=0.0, zoom=(1, 1)):
-    return images.warp(photo, images.compose(angle, shift, shear, zoom, len(photo)))
-
-
-def test_a_quarter_turn_is_numpys():
+def test_rotation_by_a_quarter_turn_equals_numpy_rot90():
     photo = smooth_photo()
-    assert_alike(changed(photo, angle=np.pi / 2), np.rot90(photo), 1)
+    assert_similar(changed(photo, angle=np.pi / 2), np.rot90(photo), 1)
     assert np.abs(changed(photo, angle=np.pi / 2).astype(int) - np.rot90(photo, -1)).mean() > 20
 
 
-def test_rotation_alone_turns_about_the_centre():
+def test_rotation_turns_a_photo_around_its_centre():
     photo = smooth_photo()
     turned = ndimage.rotate(photo, 30, axes=(0, 1), reshape=False, order=1, mode="nearest")
-    assert_alike(changed(photo, angle=np.radians(30)), turned)
+    assert_similar(changed(photo, angle=np.radians(30)), turned)
 
 
-def test_shift_alone_moves_by_whole_pixels_and_repeats_the_edge():
+def test_shift_moves_a_photo_by_pixels_and_repeats_its_edge():
     photo = smooth_photo()
     moved = changed(photo, shift=(5, 0))
     np.testing.assert_array_equal(moved[:, :-5], photo[:, 5:])
@@ -88,33 +473,23 @@ def test_shift_alone_moves_by_whole_pixels_and_repeats_the_edge():
     np.testing.assert_array_equal(moved[:3], np.repeat(photo[:1], 3, axis=0))
 
 
-def sampled(photo, y, x):
-    """Return the photo's colours at places counted from its centre, the nearest edge outside."""
-    middle = (len(photo) - 1) / 2
-    planes = [
-        ndimage.map_coordinates(plane, (y + middle, x + middle), order=1, mode="nearest")
-        for plane in np.moveaxis(photo.astype(float), -1, 0)
-    ]
-    return np.stack(planes, axis=-1)
-
-
 @pytest.mark.parametrize("zoom", [(0.5, 1), (1, 0.5), (1.5, 1.2)])
-def test_zoom_alone_scales_each_axis_about_the_centre(zoom):
+def test_zoom_scales_each_axis_around_the_centre(zoom):
     photo = smooth_photo()
     y, x = np.mgrid[:64, :64] - 31.5
-    assert_alike(changed(photo, zoom=zoom), sampled(photo, y * zoom[1], x * zoom[0]))
+    assert_similar(changed(photo, zoom=zoom), sampled(photo, y * zoom[1], x * zoom[0]))
 
 
 @pytest.mark.parametrize("degrees", [20, -20])
-def test_shear_alone_leans_the_columns(degrees):
+def test_shear_slants_the_columns(degrees):
     photo = smooth_photo()
     y, x = np.mgrid[:64, :64] - 31.5
     shear = np.radians(degrees)
     expected = sampled(photo, y * np.cos(shear), x - y * np.sin(shear))
-    assert_alike(changed(photo, shear=shear), expected)
+    assert_similar(changed(photo, shear=shear), expected)
 
 
-def test_flips_alone_are_exact_mirrors():
+def test_negative_zoom_mirrors_a_photo_exactly():
     photo = smooth_photo()
     np.testing.assert_array_equal(changed(photo, zoom=(-1, 1)), photo[:, ::-1])
     np.testing.assert_array_equal(changed(photo, zoom=(1, -1)), photo[::-1])
@@ -130,7 +505,7 @@ def test_flips_alone_are_exact_mirrors():
         (-25, (6, 9), 10, (1.1, 0.9)),
     ],
 )
-def test_all_at_once_is_what_keras_image_data_generator_did(angle, shift, shear, zoom):
+def test_all_changes_together_equal_keras_image_data_generator(angle, shift, shear, zoom):
     from keras.src.legacy.preprocessing.image import apply_affine_transform
 
     photo = smooth_photo()
@@ -148,72 +523,81 @@ def test_all_at_once_is_what_keras_image_data_generator_did(angle, shift, shear,
         fill_mode="nearest",
         order=1,
     )
-    matrix = images.compose(np.radians(angle), shift, np.radians(shear), zoom, 64)
-    assert_alike(images.warp(photo, matrix), by_scipy(photo, matrix))
-    assert_alike(images.warp(photo, matrix), expected)
+    assert_similar(changed(photo, np.radians(angle), shift, np.radians(shear), zoom), expected)
 
 
-def test_no_augmentation_draws_the_identity():
-    matrix = images.draw(Augmentation(), 64, np.random.default_rng(0))
+def test_apply_transform_equals_scipy_affine_transform():
+    photo = smooth_photo()
+    matrix = images.transform_matrix(-0.4, (6, 9), 0.2, (1.1, 0.9), 64)
+    y, x = np.mgrid[:64, :64]
+    x_in_photo, y_in_photo = np.tensordot(matrix, [x, y, np.ones_like(x)], axes=1)
+    expected = sampled(photo, y_in_photo - 31.5, x_in_photo - 31.5)
+    assert_similar(images.apply_transform(photo, matrix), expected)
+
+
+def test_random_transform_is_the_identity_without_augmentation():
+    matrix = images.random_transform(Augmentation(), 64, np.random.default_rng(0))
     np.testing.assert_allclose(matrix, [[1, 0, 0], [0, 1, 0]], atol=1e-9)
     photo = smooth_photo()
-    np.testing.assert_array_equal(images.warp(photo, matrix), photo)
+    np.testing.assert_array_equal(images.apply_transform(photo, matrix), photo)
 
 
-def test_draws_stay_within_their_ranges_and_reach_their_ends(monkeypatch):
-    drawn = []
-    monkeypatch.setattr(images, "compose", lambda *values: drawn.append(values))
-    augmentation = Augmentation(
-        rotation_degrees=30,
-        width_shift=0.2,
-        height_shift=0.1,
-        shear_degrees=0.15,
-        zoom=(0.9, 1.5),
-        horizontal_flip=True,
-    )
+def drawn(**ranges):
+    """Return 2,000 draws of one kind of augmentation, (2000, 2, 3)."""
     rng = np.random.default_rng(0)
-    for _ in range(2000):
-        images.draw(augmentation, 100, rng)
-    angles, shifts, shears, zooms, _ = map(np.array, zip(*drawn, strict=True))
-    for values, end in (
-        (np.degrees(angles), 30),
-        (shifts[:, 0], 20),
-        (shifts[:, 1], 10),
-        (np.degrees(shears), 0.15),
-    ):
-        assert 0.98 * end < values.max() <= end
-        assert -end <= values.min() < -0.98 * end
-    assert (zooms[:, 1] > 0).all()
-    assert 0.4 < (zooms[:, 0] < 0).mean() < 0.6
-    sizes = np.abs(zooms)
-    assert 0.9 <= sizes.min() < 0.92
-    assert 1.48 < sizes.max() <= 1.5
-    assert abs(np.corrcoef(sizes.T)[0, 1]) < 0.1
+    augmentation = Augmentation(**ranges)
+    return np.array([images.random_transform(augmentation, 100, rng) for _ in range(2000)])
 
 
-def test_same_seed_draws_the_same_change():
+def assert_reaches(values, end):
+    """Check that values come close to both ends of a range around 0 and never leave it."""
+    assert 0.98 * end < values.max() <= end + 1e-9
+    assert -end - 1e-9 <= values.min() < -0.98 * end
+
+
+def test_random_transform_draws_from_the_whole_range_of_each_setting():
+    turned = drawn(rotation_degrees=30)
+    assert_reaches(np.degrees(np.arctan2(turned[:, 1, 0], turned[:, 0, 0])), 30)
+    moved = drawn(width_shift=0.2, height_shift=0.1)
+    assert_reaches(moved[:, 0, 2], 20)
+    assert_reaches(moved[:, 1, 2], 10)
+    slanted = drawn(shear_degrees=0.15)
+    assert_reaches(np.degrees(np.arcsin(-slanted[:, 0, 1])), 0.15)
+
+
+def test_random_transform_draws_the_zoom_of_each_axis_on_its_own():
+    factors = drawn(zoom=(0.9, 1.5))[:, [0, 1], [0, 1]]
+    assert 0.9 <= factors.min() < 0.92
+    assert 1.48 < factors.max() <= 1.5
+    assert abs(np.corrcoef(factors.T)[0, 1]) < 0.1
+
+
+def test_random_transform_flips_half_of_the_photos_and_only_as_the_settings_allow():
+    def flipped(**flips):
+        matrices = drawn(zoom=(0.9, 1.5), **flips)
+        return matrices[:, 0, 0] < 0, matrices[:, 1, 1] < 0
+
+    horizontally, vertically = flipped(horizontal_flip=True)
+    assert 0.4 < horizontally.mean() < 0.6
+    assert not vertically.any()
+    horizontally, vertically = flipped(vertical_flip=True)
+    assert not horizontally.any()
+    assert 0.4 < vertically.mean() < 0.6
+    horizontally, vertically = flipped(horizontal_flip=True, vertical_flip=True)
+    assert 0.15 < (horizontally & vertically).mean() < 0.35
+    assert 0.15 < (~horizontally & ~vertically).mean() < 0.35
+
+
+def test_random_transform_draws_the_same_from_the_same_seed():
     augmentation = tiny_recipe().augmentation
     first, again, other = (
-        images.draw(augmentation, 64, np.random.default_rng(seed)) for seed in (5, 5, 6)
+        images.random_transform(augmentation, 64, np.random.default_rng(seed)) for seed in (5, 5, 6)
     )
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
 
 
-def mirrored(augmentation):
-    """Return, for 200 draws, whether each is mirrored along x and along y."""
-    rng = np.random.default_rng(0)
-    drawn = np.array([images.draw(augmentation, 64, rng) for _ in range(200)])
-    return drawn[:, 0, 0] < 0, drawn[:, 1, 1] < 0
-
-
-def test_flips_are_drawn_half_the_time_and_only_where_asked_for():
-    sideways, over = mirrored(Augmentation(vertical_flip=True))
-    assert not sideways.any()
-    assert 0.4 < over.mean() < 0.6
-    sideways, over = mirrored(Augmentation(horizontal_flip=True, vertical_flip=True))
-    assert 0.15 < (sideways & over).mean() < 0.35
-    assert 0.15 < (~sideways & ~over).mean() < 0.35
+# Batches
 
 
 @pytest.fixture
@@ -225,378 +609,49 @@ def ten_paths(tmp_path):
     return paths
 
 
-def test_augmented_batches_are_the_same_again_from_their_seed(ten_paths):
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 10, 11])
+@pytest.mark.parametrize("count", [1, 10])
+def test_read_batches_yields_every_photo_once_in_order(ten_paths, batch_size, count):
+    paths = ten_paths[:count]
+    batches = list(images.read_batches(paths, 32, batch_size))
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    expected = np.stack([np.asarray(Image.open(path)) for path in paths])
+    np.testing.assert_array_equal(np.concatenate(batches), expected)
+
+
+def test_read_batches_gives_augment_each_photo_with_its_position(ten_paths):
+    batches = images.read_batches(ten_paths, 32, 3, lambda position, photo: photo // 16 + position)
+    plain = np.concatenate(list(images.read_batches(ten_paths, 32, 3)))
+    positions = np.arange(10).reshape(10, 1, 1, 1)
+    np.testing.assert_array_equal(np.concatenate(list(batches)), plain // 16 + positions)
+
+
+def test_read_batches_augments_the_same_in_batches_of_any_size(ten_paths):
     def augmented(seed, batch_size):
-        augment = views.augmenter(tiny_recipe(), (seed,), len(ten_paths))
-        return np.concatenate(list(images.batches(ten_paths, 32, batch_size, augment)))
+        def augment(position, photo):
+            rng = np.random.default_rng((seed, position))
+            matrix = images.random_transform(tiny_recipe().augmentation, 32, rng)
+            return images.apply_transform(photo, matrix)
+
+        return np.concatenate(list(images.read_batches(ten_paths, 32, batch_size, augment)))
 
     first = augmented(1, 4)
     np.testing.assert_array_equal(augmented(1, 4), first)
-    # Neither the threads nor the size of a batch has a say in it.
     np.testing.assert_array_equal(augmented(1, 7), first)
     assert (augmented(2, 4) != first).any(axis=(1, 2, 3)).all()
-    plain = np.concatenate(list(images.batches(ten_paths, 32, 4)))
+    plain = np.concatenate(list(images.read_batches(ten_paths, 32, 4)))
     assert (plain != first).any(axis=(1, 2, 3)).all()
 
 
-def test_one_photo_is_changed_otherwise_at_another_position():
-    augment = views.augmenter(tiny_recipe(), (1,), 10)
-    photo = smooth_photo(32)
-    versions = [augment(position, photo).tobytes() for position in (0, 1, 10, 0)]
-    assert len(set(versions)) == 3
-    assert versions[0] == versions[3]
+def test_read_ahead_does_not_start_what_nobody_waits_for():
+    started = []
 
-
-def test_augment_is_given_each_photo_with_its_own_position(ten_paths):
-    seen = images.batches(ten_paths, 32, 3, lambda position, photo: photo // 16 + position)
-    plain = np.concatenate(list(images.batches(ten_paths, 32, 3)))
-    positions = np.arange(10).reshape(10, 1, 1, 1)
-    np.testing.assert_array_equal(np.concatenate(list(seen)), plain // 16 + positions)
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
-def test_every_format_that_tells_its_turn_is_turned_once(tmp_path, name):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    lying = Image.fromarray(np.ascontiguousarray(np.rot90(two_colours())))
-    lying.save(tmp_path / name, exif=exif, quality=95)
-    assert_two_colours(images.read_rgb(tmp_path / name), 12)
-
-
-@pytest.mark.parametrize(("tag", "kind"), [(0x010E, 11), (0x0100, 2), (0x011A, 7)])
-def test_a_turned_photo_with_an_odd_tag_beside_comes_in_upright(tmp_path, tag, kind):
-    """A description that is a float, a width that is a text, a resolution that is bytes."""
-    turn = struct.pack("<HHI4s", 0x0112, 3, 1, b"\6\0\0\0")
-    odd = struct.pack("<HHI4s", tag, kind, 1, b"\1\0\0\0")
-    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + turn + odd + bytes(4)
-    lying = Image.fromarray(np.ascontiguousarray(np.rot90(two_colours())))
-    lying.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    assert_two_colours(images.read_rgb(tmp_path / "a.jpg"))
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_photo_comes_in_upright(tmp_path, orientation):
-    stored = {
-        1: lambda p: p,
-        2: lambda p: p[:, ::-1],
-        3: lambda p: p[::-1, ::-1],
-        4: lambda p: p[::-1],
-        5: lambda p: p.transpose(1, 0, 2),
-        6: lambda p: np.rot90(p),
-        7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
-        8: lambda p: np.rot90(p, -1),
-    }[orientation](two_colours())
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / "turned.jpg"
-    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, quality=95)
-    assert_two_colours(images.read_rgb(path))
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp", "a.tif"])
-def test_every_usual_format_comes_in_as_rgb(tmp_path, name):
-    Image.fromarray(two_colours()).save(tmp_path / name)
-    assert_two_colours(images.read_rgb(tmp_path / name), 12)
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp"])
-def test_what_is_transparent_stands_on_white(tmp_path, name):
-    rgba = np.dstack([two_colours(), np.full((24, 32), 255, np.uint8)])
-    rgba[:, 16:, 3] = 0
-    Image.fromarray(rgba).save(tmp_path / name)
-    photo = images.read_rgb(tmp_path / name)
-    np.testing.assert_allclose(photo[12, 5].astype(int), LEFT, atol=12)
-    np.testing.assert_array_equal(photo[12, 27], [255, 255, 255])
-
-
-def test_half_transparent_mixes_with_white(tmp_path):
-    grey = np.dstack([np.zeros((4, 4), np.uint8), np.full((4, 4), 128, np.uint8)])
-    Image.fromarray(grey, "LA").save(tmp_path / "a.png")
-    np.testing.assert_allclose(images.read_rgb(tmp_path / "a.png"), 127, atol=1)
-
-
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
-def test_the_colour_modes_of_jpegs_come_in_as_rgb(tmp_path, mode):
-    Image.fromarray(two_colours()).convert(mode).save(tmp_path / "a.jpg", quality=95)
-    assert_two_colours(images.read_rgb(tmp_path / "a.jpg"))
-
-
-def test_a_palette_comes_in_as_its_colours(tmp_path):
-    Image.fromarray(two_colours()).quantize(2).save(tmp_path / "a.png")
-    assert Image.open(tmp_path / "a.png").mode == "P"
-    assert_two_colours(images.read_rgb(tmp_path / "a.png"), 1)
-
-
-def test_a_transparent_colour_of_a_palette_stands_on_white(tmp_path):
-    palette = Image.fromarray(two_colours()).quantize(2)
-    palette.save(tmp_path / "a.png", transparency=palette.getpixel((27, 12)))
-    photo = images.read_rgb(tmp_path / "a.png")
-    np.testing.assert_allclose(photo[12, 5].astype(int), LEFT, atol=1)
-    np.testing.assert_array_equal(photo[12, 27], [255, 255, 255])
-
-
-@pytest.mark.parametrize(("mode", "left"), [("L", 90), ("1", 0)])
-def test_grey_and_black_and_white_come_in_as_three_equal_channels(tmp_path, mode, left):
-    grey = Image.new("L", (32, 24), 255)
-    grey.paste(left, (0, 0, 16, 24))
-    grey.convert(mode).save(tmp_path / "a.png")
-    assert Image.open(tmp_path / "a.png").mode == mode
-    photo = images.read_rgb(tmp_path / "a.png")
-    assert photo.shape == (24, 32, 3)
-    np.testing.assert_array_equal(photo[12, 5], [left] * 3)
-    np.testing.assert_array_equal(photo[12, 27], [255] * 3)
-
-
-def test_sixteen_bits_keep_their_brightness(tmp_path):
-    grey = np.full((24, 32), 65535, np.uint16)
-    grey[:, :16] = 100 * 257
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    photo = images.read_rgb(tmp_path / "grey.png")
-    np.testing.assert_array_equal(photo[12, 5], [100, 100, 100])
-    np.testing.assert_array_equal(photo[12, 27], [255, 255, 255])
-    cv2.imwrite(str(tmp_path / "rgb.png"), two_colours()[..., ::-1].astype(np.uint16) * 257)
-    assert_two_colours(images.read_rgb(tmp_path / "rgb.png"))
-
-
-def test_an_animation_comes_in_as_its_first_frame(tmp_path):
-    frames = [Image.fromarray(two_colours()), Image.new("RGB", (32, 24), "white")]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert_two_colours(images.read_rgb(tmp_path / "a.gif"), 12)
-
-
-def test_floats_without_a_scale_are_refused(tmp_path):
-    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(images.BrokenPhoto, match="32-bit floats"):
-        images.read_rgb(tmp_path / "a.tif")
-
-
-def saved(tmp_path, name):
-    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / name)
-    return (tmp_path / name).read_bytes()
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.95])
-def test_a_picture_cut_short_is_refused(tmp_path, name, share):
-    data = saved(tmp_path, name)
-    with pytest.raises(images.BrokenPhoto) as refused:
-        images.read_rgb(data[: int(len(data) * share)])
-    assert len(str(refused.value).splitlines()) == 1
-
-
-@pytest.fixture(scope="module", params=["china.jpg", "flower.jpg"])
-def real_photo(request):
-    """Return a path of one of scikit-learn's photos, 640 x 427 pixels."""
-    return Path(sklearn.datasets.__file__).parent / "images" / request.param
-
-
-def test_a_large_jpeg_is_decoded_no_larger_than_needed(real_photo):
-    assert images.read_rgb(real_photo).shape == (427, 640, 3)
-    assert images.read_rgb(real_photo, 100).shape == (107, 160, 3)
-    assert images.read_rgb(real_photo, 107).shape == (214, 320, 3)
-    assert images.read_rgb(real_photo, 500).shape == (427, 640, 3)
-
-
-def test_a_photo_decoded_smaller_looks_the_same_to_the_network(real_photo, monkeypatch):
-    size = 50
-    # So large a copy for the screen would be all of this small photo.
-    monkeypatch.setattr(images, "ON_SCREEN", 0)
-    seen = images.load(real_photo, size)
-    whole = images.resize(images.read_rgb(real_photo), size)
-    assert np.abs(seen.astype(int) - whole).mean() < 2  # of 255
-    assert np.any(seen != whole)
-
-
-def test_a_large_jpeg_cut_short_is_refused_when_it_is_decoded_smaller(real_photo):
-    data = real_photo.read_bytes()
-    with pytest.raises(images.BrokenPhoto):
-        images.read_rgb(data[: len(data) // 2], 100)
-
-
-def test_no_picture_is_refused_with_its_reason(tmp_path):
-    with pytest.raises(images.BrokenPhoto, match="not a picture"):
-        images.read_rgb(b"a text named .jpg")
-    with pytest.raises(images.BrokenPhoto, match="empty"):
-        images.read_rgb(b"")
-
-
-@pytest.mark.parametrize("exif", [b"Exif\0\0II*\0", b"Exif\0\0no TIFF header"])
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("a.png", {}), ("a.webp", {"lossless": True}), ("a.jpg", {"dpi": (72, 72)})],
-)
-def test_a_whole_photo_with_exif_that_is_none_is_read_as_it_lies(tmp_path, name, options, exif):
-    Image.fromarray(two_colours()).save(tmp_path / name, exif=exif, **options)
-    seen = images.read_rgb(tmp_path / name).astype(int)
-    assert np.abs(seen - two_colours()).mean() < 3
-
-
-def test_a_path_that_is_not_there_is_the_systems_own_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        images.read_rgb(tmp_path / "a.jpg")
-
-
-def test_a_decompression_bomb_is_refused_before_it_is_unpacked():
-    header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b""))
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks
-    )
-    with pytest.raises(images.BrokenPhoto, match="more than 250,000,000 pixels"):
-        images.read_rgb(data)
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.webp", "a.bmp", "a.tif", "a.avif"])
-def test_damaged_bytes_give_a_photo_or_a_reason_and_never_a_crash(tmp_path, name):
-    # Many a .jpg from the web is an AVIF within.
-    if name == "a.avif" and not features.check("avif"):
-        pytest.skip("this Pillow knows no AVIF")
-    data = np.frombuffer(saved(tmp_path, name), np.uint8)
-    rng = np.random.default_rng(1)
-    for _ in range(60):
-        damaged = data.copy()
-        places = rng.integers(0, len(data), rng.integers(1, 20))
-        damaged[places] = rng.integers(0, 256, len(places))
-        with contextlib.suppress(images.BrokenPhoto):
-            assert images.read_rgb(damaged.tobytes()).shape[2:] == (3,)
-
-
-def test_shrinking_averages_the_pixels_that_fall_together():
-    chequers = np.indices((200, 200)).sum(axis=0)[..., None] % 2 * np.full(3, 255)
-    small = images.resize(chequers.astype(np.uint8), 50)
-    assert small.shape == (50, 50, 3)
-    np.testing.assert_allclose(small, 127.5, atol=1)
-
-
-@pytest.mark.parametrize("turned", [False, True])
-def test_what_shrinks_along_one_side_only_is_averaged_too(turned):
-    stripes = np.zeros((20, 400, 3), np.uint8)
-    stripes[:, ::10] = 255
-    stripes = stripes.transpose(1, 0, 2) if turned else stripes
-    small = images.resize(np.ascontiguousarray(stripes), 40)
-    assert small.shape == (40, 40, 3)
-    np.testing.assert_allclose(small, 25.5, atol=1)
-
-
-def test_nobody_waits_for_photos_that_nobody_wants_any_more():
-    begun = []
-
-    def read(number):
-        begun.append(number)
+    def slow(number):
+        started.append(number)
         time.sleep(0.02)
         return number
 
-    numbers = images.ahead(read, range(1000), 500)
-    assert next(numbers) == 0
-    numbers.close()
-    assert len(begun) < 300
-
-
-def test_enlarging_and_stretching_give_the_networks_square():
-    assert images.resize(two_colours(), 64).shape == (64, 64, 3)
-    assert images.resize(two_colours(500, 20), 64).shape == (64, 64, 3)
-
-
-@pytest.mark.parametrize("batch_size", [1, 4, 5, 10, 11])
-@pytest.mark.parametrize("count", [1, 10])
-def test_batches_give_every_photo_once_in_order_as_it_is(ten_paths, batch_size, count):
-    paths = ten_paths[:count]
-    batches = list(images.batches(paths, 32, batch_size))
-    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    everything = np.concatenate(batches)
-    expected = np.stack([np.asarray(Image.open(path)) for path in paths])
-    np.testing.assert_array_equal(everything, expected)
-
-
-def test_a_photo_damaged_since_the_build_is_named(tmp_path):
-    path = tmp_path / "a.jpg"
-    path.write_text("gone")
-    refused = pytest.raises(UserError, match=r"a\.jpg cannot be read.*put it back or delete it")
-    with refused:
-        images.load(path, 32)
-    with refused:
-        list(images.batches([path], 32, 4))
-    path.unlink()
-    with refused:
-        images.load(path, 32)
-
-
-@pytest.fixture
-def dataset(tiny, script):
-    """Build the tiny dataset; return a function that lists a split of it."""
-    make_flat_download("Tiny")
-    assert script("build_dataset")[0] == 0
-
-    def listed(split=config.TRAIN):
-        return images.list_photos("dataset", tiny_recipe(), split)
-
-    return listed
-
-
-def test_photos_are_listed_in_the_recipes_class_order_then_by_name(dataset):
-    photos = dataset()
-    assert photos.classes == CLASSES
-    folders = [path.parent.name for path in photos.paths]
-    assert folders == ["zebra"] * 7 + ["Noodles-Pasta"] * 7 + ["apple"] * 7
-    assert list(photos.labels) == [0] * 7 + [1] * 7 + [2] * 7
-    names = [path.name for path in photos.paths[:7]]
-    assert names == sorted(names)
-
-
-def test_hidden_files_and_other_files_are_passed_over(dataset):
-    before = len(dataset())
-    folder = Path("dataset/tiny/training/zebra")
-    for name in ("._0_0.jpg", ".DS_Store", "Thumbs.db", "notes.txt"):
-        (folder / name).write_text("x")
-    (folder / "album.jpg").mkdir()
-    (folder.parent / ".ipynb_checkpoints").mkdir()
-    assert len(dataset()) == before
-
-
-def test_a_missing_split_an_empty_class_and_a_class_too_many_are_named(dataset):
-    with pytest.raises(UserError, match=r"nowhere is missing.*build_dataset\.py --recipe tiny"):
-        dataset("nowhere")
-    extra = Path("dataset/tiny/training/giraffe")
-    extra.mkdir()
-    with pytest.raises(UserError, match=r"giraffe is the folder of no class.*Move it away"):
-        dataset()
-    extra.rmdir()
-    for path in Path("dataset/tiny/training/apple").iterdir():
-        path.unlink()
-    with pytest.raises(UserError, match=r"apple has no photos.*build_dataset\.py --recipe tiny"):
-        dataset()
-    Path("dataset/tiny/training/apple").rmdir()
-    with pytest.raises(UserError, match="apple has no photos"):
-        dataset()
-
-
-def test_stamp_changes_when_a_photo_comes_goes_or_changes(dataset):
-    first = dataset().stamp
-    assert dataset().stamp == first
-    path = Path("dataset/tiny/training/zebra/0_0.jpg")
-    path.with_name("0_new.jpg").write_bytes(path.read_bytes())
-    added = dataset().stamp
-    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000_000))
-    touched = dataset().stamp
-    path.write_bytes(path.read_bytes() + b"x")
-    longer = dataset().stamp
-    path.unlink()
-    gone = dataset().stamp
-    assert len({first, added, touched, longer, gone}) == 5
-
-
-def test_taking_some_photos_keeps_paths_and_labels_together(dataset):
-    photos = dataset()
-    some = photos.take([20, 0, 8])
-    assert some.paths == (photos.paths[20], photos.paths[0], photos.paths[8])
-    assert list(some.labels) == [2, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("size", "shown"), [((2000, 1000), (448, 224)), ((3, 4000), (1, 448)), ((40, 30), (40, 30))]
-)
-def test_a_photo_on_a_sheet_of_many_takes_no_more_memory_than_it_shows(tmp_path, size, shown):
-    make_photo(tmp_path / "photo.png", 0, 0, size)
-    assert images.read_for_sheet(tmp_path / "photo.png").shape == (shown[1], shown[0], 3)
+    results = images.read_ahead(slow, range(1000), 500)
+    assert next(results) == 0
+    results.close()
+    assert len(started) < 300

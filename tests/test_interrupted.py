@@ -1,4 +1,4 @@
-"""kill -9 at random moments of every script: the next run goes on and ends with the same files."""
+"""kill -9 at random moments of every script: the next run resumes and ends with the same files."""
 
 import multiprocessing
 import os
@@ -10,9 +10,10 @@ import time
 import pytest
 from conftest import ROOT, make_flat_download, put_thin_vgg16, read, tiny_recipe
 
-from pyimagesearch import config, files
+from pyimagesearch import config
+from pyimagesearch.support import files
 
-IN_A_ROW = 5  # kills of a run that is then left to come to its end
+IN_A_ROW = 5  # kills before a run may finish
 # A process that has imported TensorFlow once and is copied for each run.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["keras", "sklearn.linear_model", "matplotlib.pyplot", "polars"])
@@ -23,7 +24,7 @@ def run_script(folder, weights, name, arguments):
     import importlib
     import sys
 
-    from pyimagesearch import console
+    from pyimagesearch.support import console
 
     sys.path[:0] = [str(ROOT)]
     os.chdir(folder)
@@ -83,7 +84,7 @@ def contents(folder):
         elif path.name == "history.csv":
             found[name] = [line.rsplit(",", 1)[0] for line in path.read_text().splitlines()]
         elif path.suffix == ".json":
-            timed = ("seconds", "feature_seconds", "waiting_share", "made_from")
+            timed = ("seconds", "feature_seconds", "made_from")
             numbers = read(path)
             found[name] = (
                 {k: v for k, v in numbers.items() if k not in timed}
@@ -109,6 +110,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("what", COMMANDS)
 def test_killed_at_random_moments_a_script_ends_as_if_it_had_not_been(
     tmp_path, random_weights, what

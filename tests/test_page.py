@@ -1,23 +1,25 @@
-"""report.html, as written and as headless Chromium shows it."""
+"""report.html: its content, and how headless Chromium shows it."""
 
 import re
 
 import pytest
-from conftest import tiny_recipe
+from conftest import make_flat_download, tiny_phase, tiny_recipe
 
-from pyimagesearch import config, page
-from pyimagesearch.recipe import Phase, Split
+from pyimagesearch import config
+from pyimagesearch.recipe import Split
+from pyimagesearch.report import page
+from pyimagesearch.support import files
 
 
 @pytest.fixture(params=["logistic_regression", "fine_tune"])
-def report_page(trained, request):
-    """Train the tiny recipe; return the path of the page."""
+def report_page(real_figures, trained, request):
+    """Train the tiny recipe with one of the two methods and return the path of its page."""
     return trained(request.param) / page.NAME
 
 
 def test_page_has_the_accuracy_every_class_every_picture_and_every_setting(report_page):
     text = report_page.read_text(encoding="utf-8")
-    metrics = page.files.read_json(report_page.parent / "metrics.json")
+    metrics = files.read_json(report_page.parent / "metrics.json")
     assert f"<dd>{metrics['accuracy']:.1%}</dd>" in text
     for name in metrics["classes"]:
         assert f"<td>{name}</td>" in text
@@ -26,24 +28,28 @@ def test_page_has_the_accuracy_every_class_every_picture_and_every_setting(repor
         drawn.append(report_page.parent.parent / "augmentation.png")
         assert (report_page.parent / "history.png") in drawn
     for path in drawn:
-        assert page.embedded(path) in text, path
+        assert page.embed(path) in text, path
     for word in ("keras", "float32", "image_size", "pooling"):
         assert word in text
     for word in ("learning_rate=0.001", "rotation_degrees=20", "units=8"):
         assert (word in text) == (report_page.parent.name == "fine_tune")
 
 
-def test_settings_say_what_was_used_of_the_augmentation():
-    head = Phase("head", augment=False)
-    shown = dict(page.settings(tiny_recipe(phases=(head,)), "fine_tune"))
+def test_settings_leave_augmentation_out_when_no_phase_uses_it():
+    recipe = tiny_recipe(phases=(tiny_phase("head", augment=False),))
+    shown = dict(page.settings(recipe, "fine_tune"))
     assert "augment=False" in shown["phase head"]
     assert not {"augmentation", "views"} & set(shown)
-    phases, split = (head, Phase("more", unfreeze_after="block4_pool")), Split(shuffle=False)
-    shown = dict(page.settings(tiny_recipe(phases=phases, views=None, split=split), "fine_tune"))
+
+
+def test_settings_show_augmentation_when_any_phase_uses_it():
+    phases = (tiny_phase("head", augment=False), tiny_phase("more", unfreeze_after="block4_pool"))
+    recipe = tiny_recipe(phases=phases, views=None, split=Split(shuffle=False))
+    shown = dict(page.settings(recipe, "fine_tune"))
     assert "augment=False" in shown["phase head"]
     assert "augment=True" in shown["phase more"]
     assert "rotation_degrees=20" in shown["augmentation"]
-    assert "afresh" in shown["views"]
+    assert "new augmentation in every epoch" in shown["views"]
     assert "shuffle=False" in shown["split"]
 
 
@@ -53,16 +59,37 @@ def test_page_of_logistic_regression_shows_no_augmentation(tmp_path):
     assert "augmentation.png" not in shown
 
 
-def test_page_loads_nothing_and_runs_nothing(report_page):
+def test_page_starts_with_the_evaluation_after_the_last_phase(tmp_path):
+    sections = page.sections(tmp_path, ["warmup", "unfrozen"])
+    headings = [heading for heading, _ in sections]
+    assert headings == [
+        "Evaluation",
+        "Training curves",
+        "Evaluation after warmup",
+        "Training photos",
+    ]
+    assert [path.name for path in sections[0][1]] == [
+        "unfrozen_confusion.png",
+        "unfrozen_mistakes.png",
+        "unfrozen_uncertain.png",
+    ]
+
+
+@pytest.mark.parametrize("name", ["confusion", "warmup_mistakes", "history_smoothed", "unfrozen"])
+def test_every_picture_has_a_caption_of_its_own(tmp_path, name):
+    captions = [page.caption_of(tmp_path / f"{stem}.png") for stem in (name, "history")]
+    assert captions[0].endswith(".")
+    assert captions[0] != captions[1]
+
+
+def test_page_has_no_script_and_no_link_to_another_file(report_page):
     text = report_page.read_text(encoding="utf-8")
     without_pictures = re.sub(r"data:image/png;base64,[\w+/=]+", "", text)
     assert "http" not in without_pictures
     assert "<script" not in text
 
 
-def test_names_of_classes_are_shown_and_not_run(tmp_path, monkeypatch, tiny, script):
-    from conftest import make_flat_download
-
+def test_class_names_are_escaped(tiny, script):
     tiny(classes=("<script>alert(1)</script>", "a & b", "c"))
     make_flat_download("Tiny")
     assert script("build_dataset")[0] == 0
@@ -73,14 +100,14 @@ def test_names_of_classes_are_shown_and_not_run(tmp_path, monkeypatch, tiny, scr
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_fits_a_phone_and_a_desk_and_every_picture_shows(report_page, chromium, width):
+def test_page_fits_a_phone_and_a_desktop_and_shows_every_picture(report_page, chromium, width):
     tab = chromium.new_page(viewport={"width": width, "height": 800})
-    asked = []
-    tab.on("request", lambda request: asked.append(request.url))
+    requests = []
+    tab.on("request", lambda request: requests.append(request.url))
     tab.goto(report_page.absolute().as_uri())
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    sizes = tab.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
-    assert all(sizes)
-    # Wider than a phone: so it was made to fit.
-    assert max(sizes) > 390
-    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
+    picture_widths = tab.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
+    assert all(picture_widths)
+    # Some pictures are wider than the phone, so the page has scaled them.
+    assert max(picture_widths) > 390
+    assert [url for url in requests if not url.startswith(("data:", "file:"))] == []

@@ -13,14 +13,8 @@ from pyimagesearch import config, networks
 
 @pytest.fixture(scope="module", autouse=True)
 def real_weights():
-    """Fail, and never skip, where the ImageNet weights cannot be had: `make test` fetches them."""
-    import keras
-
-    network = networks.build_backbone(
-        config.RECIPES["digits"],
-        keras.Input((64, 64, 3), dtype="uint8"),
-        networks.find_weights("VGG16", "imagenet"),
-    )
+    """Fail without the ImageNet weights, and never skip: `make test` fetches them."""
+    network = networks.build_feature_extractor(config.RECIPES["digits"], "imagenet")
     # The first biases of the published file.
     biases = network.get_layer("block1_conv1").bias.numpy()
     np.testing.assert_allclose(biases[:2], [0.73429835, 0.09340367], rtol=1e-6)
@@ -46,10 +40,10 @@ def in_folder(digits, monkeypatch):
 
 def test_logistic_regression_reads_nineteen_of_twenty_digits(in_folder, script):
     for name in ("build_dataset", "extract_features"):
-        status, _, said = script(name, "--recipe", "digits")
-        assert status == 0, said
-    status, out, said = script("train", "--recipe", "digits", "--method", "logistic_regression")
-    assert status == 0, said
+        status, _, messages = script(name, "--recipe", "digits")
+        assert status == 0, messages
+    status, out, messages = script("train", "--recipe", "digits", "--method", "logistic_regression")
+    assert status == 0, messages
     metrics = read("output/digits/logistic_regression/metrics.json")
     assert metrics["photos"] == {"training": 1078, "validation": 360, "evaluation": 359}
     assert metrics["accuracy"] >= 0.95, out
@@ -62,8 +56,8 @@ def test_fine_tuning_beats_its_own_first_epoch_and_its_warmup(digits, script):
         if number % 6:
             path.unlink()
     assert script("build_dataset", "--recipe", "digits")[0] == 0
-    status, _, said = script("train", "--recipe", "digits", "--method", "fine_tune")
-    assert status == 0, said
+    status, _, messages = script("train", "--recipe", "digits", "--method", "fine_tune")
+    assert status == 0, messages
     with open("output/digits/fine_tune/history.csv") as file:
         rows = list(csv.DictReader(file))
     first, last = float(rows[0]["val_accuracy"]), float(rows[-1]["val_accuracy"])

@@ -1,61 +1,115 @@
-from dataclasses import fields
+"""What a row of config.py may contain, and the error that a wrong row is.
+
+`checked` reads all rows when config.py is imported. Layers are checked later, with the network:
+test_networks.py.
+"""
+
+import unicodedata
+from dataclasses import fields, replace
 
 import pytest
+from conftest import tiny_phase
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pyimagesearch import config, recipe
-from pyimagesearch.console import UserError
-from pyimagesearch.recipe import Augmentation, Head, Phase, Recipe, Split
+from pyimagesearch.recipe import (
+    BACKBONES,
+    RULES,
+    SMALLEST_IMAGE,
+    SMALLEST_IMAGE_OF_OTHERS,
+    Augmentation,
+    Head,
+    Phase,
+    Recipe,
+    Split,
+    checked,
+    find_recipe,
+    folder_name,
+)
+from pyimagesearch.support.errors import UserError
 
-GOOD = {"source": "photos", "classes": ("one", "two")}
+HEAD = Head(pooling="flatten", units=8, dropout=0.5, output="softmax")
+PHASE = tiny_phase("warmup")
+# A row with the fields that have no default, and no others.
+ROW = Recipe(
+    source="photos",
+    classes=("one", "two"),
+    method="fine_tune",
+    backbone="VGG16",
+    batch_size=32,
+    head=HEAD,
+    phases=(PHASE,),
+)
 
 
-def refusal(**changes):
-    """Return what `checked` says of a row with these changes."""
+def error_of(**changes):
+    """Return the error of a row with these changes."""
     with pytest.raises(UserError) as refused:
-        recipe.checked({"mine": Recipe(**GOOD | changes)})
+        checked({"mine": replace(ROW, **changes)})
     return str(refused.value)
 
 
-def test_a_row_that_says_only_photos_and_classes_passes_with_its_name():
-    row = recipe.checked({"mine": Recipe(**GOOD)})["mine"]
-    assert row.name == "mine"
-    assert row.image_size == 224
+# Rows that are accepted
 
 
-@pytest.mark.parametrize("name", ["", " ", "a/b", "a\\b", "..", ".mine", "--mine", 3])
-def test_a_name_that_is_no_folders_is_refused(name):
-    with pytest.raises(UserError, match="a recipe is named"):
-        recipe.checked({name: Recipe(**GOOD)})
+def test_row_without_optional_fields_augments_nothing_and_balances_nothing():
+    row = checked({"mine": ROW})["mine"]
+    assert row.augmentation == Augmentation()
+    assert row.augmentation.zoom_range == (1, 1)
+    assert (row.preprocessing, row.class_weights) == (None, None)
+    assert not row.validate_on_evaluation
+
+
+def test_checked_gives_each_row_its_name():
+    rows = checked({"mine": ROW, "yours": ROW})
+    assert {key: row.name for key, row in rows.items()} == {"mine": "mine", "yours": "yours"}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "image_size"), [("VGG16", 224), ("InceptionV3", 299), ("EfficientNetB3", 300)]
+)
+def test_checked_gives_a_row_without_image_size_that_of_its_backbone(backbone, image_size):
+    row = replace(ROW, backbone=backbone)
+    assert checked({"mine": row})["mine"].image_size == image_size
+    assert checked({"mine": replace(row, image_size=150)})["mine"].image_size == 150
 
 
 @pytest.mark.parametrize("name", ["my photos", "küche", "_mine", "2026-11"])
-def test_other_names_pass(name):
-    assert recipe.checked({name: Recipe(**GOOD)})[name].name == name
+def test_recipe_can_have_any_name_that_a_folder_can_have(name):
+    assert checked({name: ROW})[name].name == name
 
 
-@pytest.mark.parametrize("name", config.RECIPES)
-def test_every_row_of_the_config_passes_and_carries_its_own_name(name):
-    assert list(recipe.wrong_fields(config.RECIPES[name])) == []
-    assert config.RECIPES[name].name == name
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a\\b", "..", ".mine", "--mine", 3])
+def test_recipe_cannot_have_another_name(name):
+    with pytest.raises(UserError, match="cannot name a recipe; allowed: the name of a folder"):
+        checked({name: ROW})
 
 
-def test_the_first_wrong_row_is_the_one_reported():
-    rows = {"fine": Recipe(**GOOD), "wrong": Recipe(**GOOD, batch_size=0), "worse": Recipe()}
-    with pytest.raises(UserError, match="recipe 'wrong': batch_size is 0"):
-        recipe.checked(rows)
+def test_zoom_is_a_fraction_around_1_or_the_two_ends_of_a_range():
+    assert Augmentation(zoom=0.25).zoom_range == (0.75, 1.25)
+    assert Augmentation(zoom=(0.9, 1.5)).zoom_range == (0.9, 1.5)
 
 
-def with_phase(**changes):
-    return {"phases": (Phase(**{"name": "warmup"} | changes),)}
+# Wrong values
 
 
+def phase(**changes):
+    """Return the changes of a row whose only phase has these changes."""
+    return {"phases": (replace(PHASE, **changes),)}
+
+
+def head(**changes):
+    return {"head": replace(HEAD, **changes)}
+
+
+def augmentation(**changes):
+    return {"augmentation": Augmentation(**changes)}
+
+
+# (changes of a row, what the error quotes, what it allows instead)
 WRONG = [
-    ({"epocs": 3}, "epocs", "source, classes"),
-    ({"head": Head(unit=3)}, "head.unit", "units"),
-    ({"augmentation": Augmentation(rotation=3)}, "augmentation.rotation", "rotation_degrees"),
-    ({"split": Split(test=0.1)}, "split.test", "evaluation"),
-    (with_phase(lr=0.1), "phases[0].lr", "learning_rate"),
     ({"source": ""}, "source is ''", "the folder"),
+    ({"download": None}, "download is None", "a text"),
     ({"classes": ()}, "classes is ()", "two names"),
     ({"classes": ("one",)}, "classes is ('one',)", "two names"),
     ({"classes": "ab"}, "classes is 'ab'", "a tuple"),
@@ -67,7 +121,12 @@ WRONG = [
     ({"classes": ("a/b", "A-B")}, "classes is 'a/b'", "upper and lower case"),
     ({"classes": ("cat", "cat")}, "classes is 'cat'", "upper and lower case"),
     ({"classes": ("Cat", "cat")}, "classes is 'Cat'", "upper and lower case"),
+    ({"classes": ("cre\u0300me", "cr\u00e8me")}, "classes is 'cre\u0300me'", "upper and lower"),
     ({"layout": "nested"}, "layout is 'nested'", "'flat'"),
+    ({"official_counts": 3}, "official_counts is 3", "{split: photos}"),
+    ({"validate_on_evaluation": "no"}, "validate_on_evaluation is 'no'", "False, True"),
+    ({"method": "svm"}, "method is 'svm'", "'fine_tune'"),
+    ({"method": None}, "method is None", "'fine_tune'"),
     ({"backbone": "VGG17"}, "backbone is 'VGG17'", "VGG16"),
     ({"backbone": None}, "backbone is None", "VGG16"),
     ({"backbone": ["VGG16"]}, "backbone is ['VGG16']", "VGG16"),
@@ -75,216 +134,278 @@ WRONG = [
     ({"preprocessing": "rescale", "backbone": "EfficientNetV2S"}, "'rescale'", "by itself"),
     ({"preprocessing": "rescale", "backbone": "MobileNetV3Large"}, "'rescale'", "by itself"),
     ({"preprocessing": "rescale", "backbone": "ConvNeXtTiny"}, "'rescale'", "by itself"),
-    ({"image_size": 16}, "image_size is 16", "from 32"),
+    ({"image_size": 0}, "image_size is 0", "from 1"),
+    ({"image_size": 16}, "image_size is 16", "from 32, for VGG16"),
     ({"image_size": 224.0}, "image_size is 224.0", "whole number"),
     ({"backbone": "InceptionV3", "image_size": 74}, "image_size is 74", "75, for InceptionV3"),
     ({"batch_size": 0}, "batch_size is 0", "from 1"),
     ({"batch_size": True}, "batch_size is True", "from 1"),
-    ({"method": "svm"}, "method is 'svm'", "'fine_tune'"),
-    ({"method": None}, "method is None", "'fine_tune'"),
     ({"views": True}, "views is True", "'auto'"),
     ({"views": -1}, "views is -1", "'auto'"),
     ({"views": "many"}, "views is 'many'", "'auto'"),
     ({"class_weights": "equal"}, "class_weights is 'equal'", "'balanced'"),
-    ({"official_counts": 3}, "official_counts is 3", "{split: photos}"),
+    ({"mistakes": 0}, "mistakes is 0", "from 1"),
+    ({"smoothing": 1}, "smoothing is 1", "below 1"),
     ({"head": None}, "head is None", "Head(...)"),
-    ({"head": Head(units=0)}, "head.units is 0", "None"),
-    ({"head": Head(dropout=1)}, "head.dropout is 1", "below 1"),
-    ({"head": Head(pooling="max")}, "head.pooling is 'max'", "'average'"),
-    ({"head": Head(output="tanh")}, "head.output is 'tanh'", "'sigmoid'"),
+    (head(units=0), "head.units is 0", "None"),
+    (head(dropout=1), "head.dropout is 1", "below 1"),
+    (head(pooling="max"), "head.pooling is 'max'", "'average'"),
+    (head(output="tanh"), "head.output is 'tanh'", "'sigmoid'"),
     (
-        {"classes": ("a", "b", "c"), "head": Head(output="sigmoid")},
+        {"classes": ("a", "b", "c")} | head(output="sigmoid"),
         "head.output is 'sigmoid'",
         "3 classes, not 2",
     ),
     ({"augmentation": None}, "augmentation is None", "Augmentation(...)"),
-    (
-        {"augmentation": Augmentation(rotation_degrees=-1)},
-        "augmentation.rotation_degrees is -1",
-        "from 0",
-    ),
-    ({"augmentation": Augmentation(shear_degrees=90)}, "shear_degrees is 90", "below 90"),
-    ({"augmentation": Augmentation(zoom=(0.9,))}, "zoom is (0.9,)", "(smallest, largest)"),
-    ({"augmentation": Augmentation(zoom=[0.9, 1.5])}, "zoom is [0.9, 1.5]", "(smallest, largest)"),
-    ({"augmentation": Augmentation(zoom=("a", 1))}, "zoom is ('a', 1)", "(smallest, largest)"),
-    ({"augmentation": Augmentation(zoom=1.0)}, "augmentation.zoom is 1.0", "a share below 1"),
-    ({"augmentation": Augmentation(zoom=(2, 1))}, "zoom is (2, 1)", "(smallest, largest)"),
-    ({"augmentation": Augmentation(zoom=(0, 1))}, "zoom is (0, 1)", "(smallest, largest)"),
-    ({"augmentation": Augmentation(width_shift="a")}, "width_shift is 'a'", "below 1"),
-    ({"augmentation": Augmentation(height_shift=1)}, "height_shift is 1", "below 1"),
-    ({"augmentation": Augmentation(horizontal_flip=2)}, "horizontal_flip is 2", "True"),
+    (augmentation(rotation_degrees=-1), "augmentation.rotation_degrees is -1", "from 0"),
+    (augmentation(shear_degrees=90), "augmentation.shear_degrees is 90", "below 90"),
+    (augmentation(zoom=(0.9,)), "augmentation.zoom is (0.9,)", "(smallest, largest)"),
+    (augmentation(zoom=[0.9, 1.5]), "augmentation.zoom is [0.9, 1.5]", "(smallest, largest)"),
+    (augmentation(zoom=("a", 1)), "augmentation.zoom is ('a', 1)", "(smallest, largest)"),
+    (augmentation(zoom=1.0), "augmentation.zoom is 1.0", "a fraction below 1"),
+    (augmentation(zoom=(2, 1)), "augmentation.zoom is (2, 1)", "(smallest, largest)"),
+    (augmentation(zoom=(0, 1)), "augmentation.zoom is (0, 1)", "(smallest, largest)"),
+    (augmentation(width_shift="a"), "augmentation.width_shift is 'a'", "below 1"),
+    (augmentation(height_shift=1), "augmentation.height_shift is 1", "below 1"),
+    (augmentation(horizontal_flip=2), "augmentation.horizontal_flip is 2", "True"),
     ({"split": 0.2}, "split is 0.2", "Split(...)"),
     ({"split": Split(training=-1)}, "split.training is -1", "None"),
-    ({"split": Split(evaluation=1.5)}, "split.evaluation is 1.5", "a share below 1"),
-    ({"split": Split(validation=None)}, "split is Split(", "one part None"),
+    ({"split": Split(evaluation=1.5)}, "split.evaluation is 1.5", "a fraction below 1"),
+    ({"split": Split(validation=None)}, "split is Split(", "at most one part that is None"),
     ({"phases": ()}, "phases is ()", "at least one"),
     ({"phases": None}, "phases is None", "at least one"),
-    ({"phases": [Phase("warmup")]}, "phases is [Phase(", "a tuple"),
-    ({"phases": Phase("warmup")}, "phases is Phase(", "comma"),
-    ({"phases": (Phase("a"), "b")}, "phases is (", "at least one Phase"),
-    ({"phases": (Phase("a"), Phase("a"))}, "phases[0].name is 'a'", "no other phase"),
-    (with_phase(name="warm up"), "phases[0].name is 'warm up'", "names files"),
-    (with_phase(unfreeze_after="block9_pool"), "unfreeze_after is 'block9_pool'", "block5_pool"),
-    (with_phase(unfreeze_after=15), "unfreeze_after is 15", "the name of a layer"),
-    (with_phase(epochs=0), "epochs is 0", "from 1"),
-    (with_phase(epochs="3"), "epochs is '3'", "from 1"),
-    (with_phase(optimizer="sgd"), "optimizer is 'sgd'", "'SGD'"),
-    (with_phase(learning_rate=0), "learning_rate is 0", "above 0"),
-    (with_phase(learning_rate=-1e-4), "learning_rate is -0.0001", "above 0"),
-    (with_phase(learning_rate=float("nan")), "learning_rate is nan", "above 0"),
-    (with_phase(learning_rate=float("inf")), "learning_rate is inf", "above 0"),
-    (with_phase(learning_rate=None), "learning_rate is None", "above 0"),
-    (with_phase(learning_rate="1e-4"), "learning_rate is '1e-4'", "above 0"),
-    (with_phase(momentum=1), "momentum is 1", "below 1"),
-    (with_phase(steps_per_epoch=0), "steps_per_epoch is 0", "None"),
-    (with_phase(held_out=1), "held_out is 1", "below 1"),
-    ({"mistakes": 0}, "mistakes is 0", "from 1"),
-    ({"smoothing": 1}, "smoothing is 1", "below 1"),
+    ({"phases": [PHASE]}, "phases is [Phase(", "a tuple"),
+    ({"phases": PHASE}, "phases is Phase(", "comma"),
+    ({"phases": (PHASE, "b")}, "phases is (", "at least one Phase"),
+    ({"phases": (PHASE, PHASE)}, "phases[0].name is 'warmup'", "no other phase"),
+    (
+        {"phases": (tiny_phase("a", unfreeze_after="block4_pool"), tiny_phase("b"))},
+        "phases[1].unfreeze_after is None",
+        "'block4_pool' or an earlier layer: a phase trains the layers of the one before it",
+    ),
+    (phase(name="warm up"), "phases[0].name is 'warm up'", "part of file names"),
+    (phase(unfreeze_after=15), "phases[0].unfreeze_after is 15", "the name of a layer"),
+    (phase(epochs=0), "phases[0].epochs is 0", "from 1"),
+    (phase(epochs="3"), "phases[0].epochs is '3'", "from 1"),
+    (phase(optimizer="sgd"), "phases[0].optimizer is 'sgd'", "'SGD'"),
+    (phase(learning_rate=0), "phases[0].learning_rate is 0", "above 0"),
+    (phase(learning_rate=-1e-4), "phases[0].learning_rate is -0.0001", "above 0"),
+    (phase(learning_rate=float("nan")), "phases[0].learning_rate is nan", "above 0"),
+    (phase(learning_rate=float("inf")), "phases[0].learning_rate is inf", "above 0"),
+    (phase(learning_rate=None), "phases[0].learning_rate is None", "above 0"),
+    (phase(learning_rate="1e-4"), "phases[0].learning_rate is '1e-4'", "above 0"),
+    (phase(momentum=1), "phases[0].momentum is 1", "below 1"),
+    (phase(steps_per_epoch=0), "phases[0].steps_per_epoch is 0", "None"),
+    (phase(held_out=1), "phases[0].held_out is 1", "below 1"),
+    (phase(patience=0), "phases[0].patience is 0", "None"),
+    (phase(keep_best=None), "phases[0].keep_best is None", "False, True"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "value", "allowed"), WRONG, ids=[row[1] for row in WRONG])
-def test_a_wrong_row_is_refused_with_row_field_value_and_what_is_allowed(changes, value, allowed):
-    said = refusal(**changes)
-    assert "recipe 'mine'" in said
-    assert value in said
-    assert allowed in said.split("; allowed: ")[1]
+def test_wrong_value_is_refused_with_row_field_value_and_what_is_allowed(changes, value, allowed):
+    before, _, after = error_of(**changes).partition("; allowed: ")
+    assert before.startswith("pyimagesearch/config.py, recipe 'mine': ")
+    assert value in before
+    assert allowed in after
 
 
-def test_something_else_than_a_recipe_is_refused():
-    with pytest.raises(UserError, match=r"recipe 'mine': the row is 3; allowed: Recipe"):
-        recipe.checked({"mine": 3})
+def test_row_that_is_not_a_recipe_is_refused():
+    with pytest.raises(UserError, match=r"recipe 'mine': the row is 3; allowed: Recipe\(\.\.\.\)"):
+        checked({"mine": 3})
 
 
-def test_a_layer_that_cannot_be_cut_is_refused_with_its_two_neighbours():
-    phases = (Phase("unfrozen", unfreeze_after="conv5_block2_2_conv"),)
-    said = refusal(backbone="ResNet50", phases=phases)
-    assert "allowed: conv5_block1_out or conv5_block2_add" in said
+def test_checked_reports_the_first_wrong_row():
+    rows = {"fine": ROW, "wrong": replace(ROW, batch_size=0), "worse": replace(ROW, classes=())}
+    with pytest.raises(UserError, match="recipe 'wrong': batch_size is 0"):
+        checked(rows)
 
 
-def test_a_misspelt_layer_is_refused_with_the_likeliest_ones():
-    phases = (Phase("unfrozen", unfreeze_after="conv5_blok1_out"),)
-    assert "conv5_block1_out" in refusal(backbone="ResNet50", phases=phases)
+@pytest.mark.parametrize("row_class", RULES)
+def test_every_field_has_a_rule(row_class):
+    names = {field.name for field in fields(row_class)}
+    # A row gets its name from `checked`.
+    assert set(RULES[row_class]) == (names - {"name"} if row_class is Recipe else names)
 
 
-def test_vgg16_can_be_cut_at_every_layer_but_its_input_and_nowhere_else():
+ANY_VALUE = (
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 500)
+    | st.floats(allow_nan=True)
+    | st.text(max_size=5)
+    | st.tuples(st.floats(0, 2), st.floats(0, 2))
+    | st.lists(st.integers(), max_size=2)
+    | st.sampled_from(["VGG16", "ResNet50", "sigmoid", "balanced", "block4_pool", "SGD", "auto"])
+)
+
+
+@pytest.mark.parametrize("row_class", RULES)
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_value_is_accepted_or_refused_with_the_name_of_its_field(row_class, data):
+    field = data.draw(st.sampled_from(list(RULES[row_class])))
+    change = {field: data.draw(ANY_VALUE)}
+    row = {
+        Recipe: lambda: replace(ROW, **change),
+        Head: lambda: replace(ROW, **head(**change)),
+        Augmentation: lambda: replace(ROW, **augmentation(**change)),
+        Split: lambda: replace(ROW, split=Split(**change)),
+        Phase: lambda: replace(ROW, **phase(**change)),
+    }[row_class]()
+    try:
+        accepted = checked({"mine": row})["mine"]
+    except UserError as refused:
+        assert "recipe 'mine'" in str(refused)  # noqa: PT017
+        # Two parts that are None are an error of the whole split.
+        assert field in str(refused) or "split is Split(" in str(refused)  # noqa: PT017
+    else:
+        assert accepted.name == "mine"
+
+
+# Wrong fields: errors of the line in config.py, before any row is checked
+
+
+@pytest.mark.parametrize(
+    ("row_class", "name", "message"),
+    [
+        (Recipe, "imagesize", "Recipe has no field 'imagesize'. Did you mean 'image_size'?"),
+        (Phase, "learningrate", "Phase has no field 'learningrate'. Did you mean 'learning_rate'?"),
+        (Recipe, "epochs", "Recipe has no field 'epochs'; it belongs in Phase(...)"),
+        (Recipe, "units", "Recipe has no field 'units'; it belongs in Head(...)"),
+        (Recipe, "zoom", "Recipe has no field 'zoom'; it belongs in Augmentation(...)"),
+        (Recipe, "evaluation", "Recipe has no field 'evaluation'; it belongs in Split(...)"),
+        (Phase, "batch_size", "Phase has no field 'batch_size'; it belongs in Recipe(...)"),
+        (Head, "xyz", "Head has no field 'xyz'; it has: pooling, units, dropout, output"),
+    ],
+)
+def test_unknown_field_is_refused_with_where_it_belongs_or_a_similar_one(row_class, name, message):
+    with pytest.raises(UserError) as refused:
+        row_class(**{name: 1})
+    assert str(refused.value) == message
+
+
+def test_unknown_field_is_refused_in_a_derived_row_too():
+    with pytest.raises(UserError, match=r"Did you mean 'batch_size'\?"):
+        replace(ROW, batchsize=16)
+
+
+def test_missing_field_is_refused_with_its_name():
+    with pytest.raises(UserError) as refused:
+        Phase("warmup", epochs=5)
+    assert str(refused.value) == "Phase(...) needs the field 'optimizer', which has no default"
+
+
+def test_missing_field_of_a_recipe_can_come_from_another_row():
+    with pytest.raises(UserError, match=r"Recipe\(\.\.\.\) needs the field 'method'.*replace"):
+        Recipe(source="photos", classes=("one", "two"))
+
+
+# Rows that are derived from others
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reset"),
+    [("download", "Kaggle: food", "download=''"), ("official_counts", {"training": 9}, "None")],
+)
+def test_derived_row_for_other_photos_needs_its_own_download_and_counts(field, value, reset):
+    food = replace(ROW, **{field: value})
+    mine = replace(food, source="my_photos")
+    with pytest.raises(UserError) as refused:
+        checked({"food": food, "mine": mine})
+    message = str(refused.value)
+    assert f"recipe 'mine': {field} is that of recipe 'food', but source is another" in message
+    assert reset in message
+    checked({"food": food, "mine": replace(mine, **{field: getattr(ROW, field)})})
+
+
+def test_derived_row_for_the_same_photos_keeps_their_download_and_counts():
+    food = replace(ROW, download="Kaggle: food", official_counts={"training": 9})
+    rows = checked({"food": food, "slow": replace(food, batch_size=1)})
+    assert rows["slow"].official_counts == {"training": 9}
+
+
+# Finding a row
+
+
+def test_find_recipe_returns_the_row_of_a_name():
+    assert find_recipe({"mine": ROW}, "mine") is ROW
+
+
+def test_find_recipe_refuses_a_misspelt_name_with_a_similar_one():
+    with pytest.raises(UserError) as refused:
+        find_recipe({"food5k": ROW, "food11": ROW}, "fod11")
+    assert str(refused.value) == (
+        "there is no recipe 'fod11'. Did you mean 'food11'? "
+        "pyimagesearch/config.py has: food5k, food11"
+    )
+
+
+def test_find_recipe_refuses_an_unknown_name_with_all_names():
+    with pytest.raises(UserError) as refused:
+        find_recipe({"food5k": ROW, "food11": ROW}, "xyz")
+    assert str(refused.value) == (
+        "there is no recipe 'xyz'. pyimagesearch/config.py has: food5k, food11"
+    )
+
+
+# Folders of classes
+
+
+def test_folder_of_a_class_has_a_hyphen_for_each_slash_as_in_kaggles_copy():
+    assert folder_name("Noodles/Pasta") == "Noodles-Pasta"
+    assert folder_name("Fried food") == "Fried food"
+    assert folder_name("a\\b/c") == "a-b-c"
+
+
+def test_folder_of_a_class_has_composed_letters():
+    assert folder_name("cre\u0300me") == "cr\u00e8me"
+
+
+@given(name=st.text(max_size=30))
+def test_folder_of_any_class_is_one_name(name):
+    folder = folder_name(name)
+    assert "/" not in folder
+    assert "\\" not in folder
+    assert len(folder) == len(unicodedata.normalize("NFC", name))
+
+
+# The list of backbones. These tests alone wait for TensorFlow.
+
+# Quick to build. The others are built by make soak.
+SMALL_BACKBONES = ("MobileNet", "MobileNetV3Small", "Xception")
+BY_BACKBONE = pytest.mark.parametrize(
+    "backbone",
+    [
+        pytest.param(name, marks=[] if name in SMALL_BACKBONES else [pytest.mark.soak])
+        for name in BACKBONES
+    ],
+)
+
+
+def build(backbone, **options):
+    """Return a network of keras.applications with random weights."""
     import keras
 
-    body = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
-    head = keras.layers.GlobalAveragePooling2D()(body.output)
-    layers = body.layers[1:]
-    assert list(recipe.BACKBONES["VGG16"]["segments"]) == [layer.name for layer in layers]
-    for place, layer in enumerate(layers, start=1):
-        tail = keras.Model(layer.output, head)
-        behind = [each.name for each in layers[place:]]
-        assert [each.name for each in tail.layers[1:-1]] == behind
+    return getattr(keras.applications, backbone)(weights=None, **options)
 
 
-@pytest.mark.parametrize("backbone", ["VGG16", "Xception", "InceptionV3"])
-def test_a_smallest_image_is_the_smallest_that_keras_builds(backbone):
+def test_backbones_are_the_networks_of_keras_applications():
     import keras
 
-    smallest = recipe.BACKBONES[backbone]["smallest_image"]
-
-    def build(size):
-        build_network = getattr(keras.applications, backbone)
-        return build_network(include_top=False, weights=None, input_shape=(size, size, 3))
-
-    assert 0 not in build(smallest).output.shape[1:]
-    with pytest.raises(ValueError, match=f"at least {smallest}x{smallest}"):
-        build(smallest - 1)
+    assert set(BACKBONES) == {name for name in vars(keras.applications) if name[0].isupper()}
 
 
-@pytest.mark.parametrize("kind", recipe.RULES)
-def test_every_field_has_a_rule(kind):
-    names = {field.name for field in fields(kind)}
-    assert set(recipe.RULES[kind]) == (names - {"name"} if kind is Recipe else names)
+@BY_BACKBONE
+def test_image_size_of_a_backbone_is_the_one_that_keras_builds_it_with(backbone):
+    # Keras builds MobileNetV3 for any size. It was trained with 224 pixels.
+    assert BACKBONES[backbone] == (build(backbone, classes=1).input_shape[1] or 224)
 
 
-def test_class_names_become_folder_names_as_kaggles_copy_has_them():
-    assert recipe.folder_name("Noodles/Pasta") == "Noodles-Pasta"
-    assert recipe.folder_name("Fried food") == "Fried food"
-    assert recipe.folder_name("a\\b/c") == "a-b-c"
-
-
-def test_food5k_has_the_tutorials_numbers():
-    row = config.RECIPES["food5k"]
-    assert row.source == "Food-5K"
-    assert row.classes == ("non_food", "food")
-    assert row.official_counts == {"training": 3000, "validation": 1000, "evaluation": 1000}
-    assert (row.backbone, row.image_size, row.batch_size) == ("VGG16", 224, 32)
-    assert row.method == "logistic_regression"
-    assert row.preprocessing is None
-
-
-def test_food11_has_the_tutorials_numbers():
-    row = config.RECIPES["food11"]
-    assert (row.backbone, row.image_size, row.batch_size) == ("VGG16", 224, 32)
-    assert (row.method, row.preprocessing) == ("fine_tune", None)
-    assert sum(row.official_counts.values()) == 16_643
-    assert row.official_counts == {"training": 9866, "validation": 3430, "evaluation": 3347}
-    # The label of a photo is its place in this list.
-    assert row.classes == (
-        *("Bread", "Dairy product", "Dessert", "Egg", "Fried food", "Meat"),
-        *("Noodles/Pasta", "Rice", "Seafood", "Soup", "Vegetable/Fruit"),
-    )
-    assert row.head == Head(pooling="flatten", units=512, dropout=0.5, output="softmax")
-    assert row.augmentation == Augmentation(
-        rotation_degrees=30,
-        width_shift=0.2,
-        height_shift=0.2,
-        shear_degrees=0.15,
-        zoom=0.15,
-        horizontal_flip=True,
-    )
-    warmup, unfrozen = row.phases
-    assert (warmup.name, warmup.epochs, warmup.unfreeze_after) == ("warmup", 50, None)
-    assert (unfrozen.name, unfrozen.epochs) == ("unfrozen", 20)
-    assert unfrozen.unfreeze_after == "block4_pool"
-    for phase in row.phases:
-        assert (phase.optimizer, phase.learning_rate, phase.momentum) == ("SGD", 1e-4, 0.9)
-
-
-def test_knifey_spoony_has_the_tutorials_numbers():
-    row = config.RECIPES["knifey_spoony"]
-    assert row.official_counts["training"] == 4170
-    assert row.official_counts["evaluation"] == 530
-    assert (row.batch_size, row.class_weights, row.mistakes) == (20, "balanced", 9)
-    assert (row.head.units, row.head.dropout) == (1024, 0.5)
-    assert row.preprocessing == "rescale"
-    assert row.augmentation.rotation_degrees == 180
-    assert row.augmentation.zoom_range == (0.9, 1.5)
-    assert row.augmentation.vertical_flip
-    assert [phase.learning_rate for phase in row.phases] == [1e-5, 1e-7]
-    for phase in row.phases:
-        assert (phase.epochs, phase.steps_per_epoch, phase.optimizer) == (20, 100, "Adam")
-
-
-def test_cats_vs_dogs_has_the_books_numbers():
-    for name in ("cats_vs_dogs", "cats_vs_dogs_features"):
-        row = config.RECIPES[name]
-        parts = row.split
-        assert (parts.training, parts.validation, parts.evaluation) == (1000, 500, 500)
-        assert not parts.shuffle
-        assert (row.image_size, row.batch_size, row.preprocessing) == (150, 20, "rescale")
-        assert (row.head.units, row.head.output, row.smoothing) == (256, "sigmoid", 0.8)
-        assert all(phase.optimizer == "RMSprop" for phase in row.phases)
-    (head,) = config.RECIPES["cats_vs_dogs_features"].phases
-    assert (head.epochs, head.learning_rate, head.augment) == (30, 2e-5, False)
-    frozen, unfrozen = config.RECIPES["cats_vs_dogs"].phases
-    assert (frozen.epochs, frozen.steps_per_epoch, frozen.learning_rate) == (30, 100, 2e-5)
-    assert (unfrozen.epochs, unfrozen.steps_per_epoch, unfrozen.learning_rate) == (100, 100, 1e-5)
-    assert config.RECIPES["cats_vs_dogs"].augmentation.rotation_degrees == 40
-
-
-def test_simpsons_has_the_kernels_numbers():
-    row = config.RECIPES["simpsons"]
-    assert row.official_counts == {"training": 2588, "validation": 1000, "evaluation": 1000}
-    assert row.split.evaluation == 500
-    assert (row.backbone, row.batch_size, row.image_size) == ("ResNet50", 50, 224)
-    assert row.head == Head(pooling="average", units=None, dropout=0, output="sigmoid")
-    assert row.mistakes == 10
-    head, unfrozen = row.phases
-    assert (head.epochs, head.optimizer, head.learning_rate) == (15, "Adam", 1e-4)
-    assert head.held_out == 0.1
-    assert (unfrozen.epochs, unfrozen.optimizer, unfrozen.learning_rate) == (30, "SGD", 1e-4)
+@BY_BACKBONE
+def test_smallest_image_of_a_backbone_is_the_smallest_that_keras_accepts(backbone):
+    size = SMALLEST_IMAGE.get(backbone, SMALLEST_IMAGE_OF_OTHERS)
+    network = build(backbone, include_top=False, input_shape=(size, size, 3))
+    assert 0 not in network.output.shape[1:]
+    with pytest.raises(ValueError, match=f"at least {size}x{size}"):
+        build(backbone, include_top=False, input_shape=(size - 1, size - 1, 3))

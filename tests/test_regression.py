@@ -1,3 +1,7 @@
+"""Logistic regression on features: the same answers in memory and in blocks of rows."""
+
+import resource
+
 import numpy as np
 import pytest
 import skops.io
@@ -5,135 +9,119 @@ from conftest import write_csv
 from test_features import CLASSES, photos_of
 
 from pyimagesearch import features, regression
-from pyimagesearch.console import UserError
+from pyimagesearch.support import machine
+from pyimagesearch.support.errors import UserError
 
-COLUMNS = 30
+COLUMNS, MAX_ITERATIONS = 30, 1000
 
 
 def blobs(count, seed, classes):
-    """Return rows around a centre a class, as positive as features are, class after class."""
+    """Return rows around one centre per class, positive as features are, class after class."""
     centres = np.random.default_rng(0).random((len(CLASSES), COLUMNS)) * 4
     labels = np.sort(np.arange(count) % classes)
     noise = np.random.default_rng(seed).normal(0, 1.2, (count, COLUMNS))
     return np.maximum(0, centres[labels] + noise).astype(np.float32), labels
 
 
-@pytest.fixture(params=[2, 3])
+@pytest.fixture(params=[2, 3], ids=["two classes", "three classes"])
 def splits(request, tmp_path):
-    """Write training.csv and evaluation.csv; return their folder and {split: photos}."""
-    photos = {}
+    """Write training.csv and evaluation.csv; return {split: (path, photos)}."""
+    splits = {}
     for split, count, seed in (("training", 600, 1), ("evaluation", 300, 2)):
         rows, labels = blobs(count, seed, request.param)
-        write_csv(tmp_path / f"{split}.csv", labels, rows)
-        each = photos_of(labels)
-        photos[split] = type(each)(each.paths, labels, CLASSES[: request.param])
-    return tmp_path, photos
+        path = tmp_path / "tiny" / "features" / f"{split}.csv"
+        write_csv(path, labels, rows)
+        splits[split] = path, photos_of(labels, CLASSES[: request.param])
+    return splits
 
 
-def ask(fitted, folder, photos):
-    return regression.ask(fitted, folder, "evaluation", photos["evaluation"], COLUMNS)
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Fit with several blocks of the 600 rows."""
+    monkeypatch.setattr(regression, "BLOCK_ROWS", 64)
 
 
-def accuracy(probabilities, photos):
-    return np.mean(probabilities.argmax(axis=1) == photos["evaluation"].labels)
+def test_blocks_give_the_answers_of_scikit_learn_in_memory(splits, small_blocks):
+    in_memory = regression.fit_in_memory(*splits["training"], COLUMNS, 42, MAX_ITERATIONS)
+    in_blocks = regression.fit_in_blocks(*splits["training"], COLUMNS, MAX_ITERATIONS)
+    expected, found = (
+        regression.predict(fitted, *splits["evaluation"]) for fitted in (in_memory, in_blocks)
+    )
+    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    assert np.mean(found.argmax(axis=1) == splits["evaluation"][1].labels) > 0.9
+    assert in_blocks.coef_.shape == in_memory.coef_.shape
+    assert in_blocks.n_iter_[0] > 1
 
 
-def test_pieces_learn_what_all_rows_at_once_learn(splits):
-    folder, photos = splits
-    scores = []
-    for fit in (regression.fit_at_once, regression.fit_in_pieces):
-        fitted, _ = fit(folder, "training", photos["training"], COLUMNS, 42)
-        probabilities = ask(fitted, folder, photos)
-        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-        scores.append(accuracy(probabilities, photos))
-    assert scores[0] > 0.9
-    assert scores[1] > scores[0] - 0.03
+def test_gradient_is_that_of_the_loss(splits, small_blocks, tmp_path):
+    path, photos = splits["training"]
+    rows = features.read_split(path, photos, COLUMNS)
+    array_file = regression.ArrayFile(tmp_path / "rows.npy", rows.shape, "float32")
+    array_file.write(64, lambda start: [rows], lambda count: None)
+    objective = regression.BlockObjective(array_file, photos.labels, len(photos.classes))
+    point = np.random.default_rng(0).normal(0, 0.1, np.prod(objective.shape))
+    _, gradient = objective(point)
+    for position in (0, 7, -1):
+        step = np.zeros_like(point)
+        step[position] = 1e-3
+        slope = (objective(point + step)[0] - objective(point - step)[0]) / 2e-3
+        assert slope == pytest.approx(gradient[position], rel=1e-2, abs=1e-4)
 
 
-def test_rows_beyond_the_memory_are_gone_over_in_pieces_and_it_is_said(splits, monkeypatch, capsys):
-    folder, photos = splits
-    monkeypatch.setattr(regression, "available_memory", lambda: 600 * COLUMNS * 4)
-    monkeypatch.setattr(features, "read_split", None)  # would hold every row
-    fitted, words = regression.fit(folder, "training", photos["training"], COLUMNS, 42)
-    assert words == "6 passes"
-    assert "600 rows of 30 features need" in capsys.readouterr().err
-    assert accuracy(ask(fitted, folder, photos), photos) > 0.9
+def test_rows_beyond_the_memory_are_fitted_in_blocks(splits, small_blocks, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "available_memory", lambda: 600 * COLUMNS * 4)
+    monkeypatch.setattr(features, "read_split", None)  # would read every row
+    fitted = regression.fit(*splits["training"], COLUMNS, 42, MAX_ITERATIONS)
+    messages = capsys.readouterr().err
+    assert "600 rows of 30 features need" in messages
+    assert "fitting in blocks of 64 rows" in messages
+    assert regression.predict(fitted, *splits["evaluation"]).shape[0] == 300
 
 
-def test_rows_that_fit_are_fitted_at_once(splits, capsys):
-    folder, photos = splits
-    _, words = regression.fit(folder, "training", photos["training"], COLUMNS, 42)
-    assert "iterations" in words
-    assert not capsys.readouterr().err
+def test_rows_that_fit_in_memory_are_fitted_at_once(splits, monkeypatch, capsys):
+    monkeypatch.setattr(regression, "fit_in_blocks", None)
+    regression.fit(*splits["training"], COLUMNS, 42, MAX_ITERATIONS)
+    assert "600 photos, 30 features" in capsys.readouterr().err
 
 
-def test_what_pieces_learned_is_saved_without_code(splits, tmp_path):
-    folder, photos = splits
-    fitted, _ = regression.fit_in_pieces(folder, "training", photos["training"], COLUMNS, 42)
+def test_iterations_are_limited(splits, small_blocks):
+    assert regression.fit_in_blocks(*splits["training"], COLUMNS, 3).n_iter_[0] == 3
+
+
+def test_fitted_blocks_are_saved_without_code(splits, small_blocks, tmp_path):
+    fitted = regression.fit_in_blocks(*splits["training"], COLUMNS, MAX_ITERATIONS)
     skops.io.dump(fitted, tmp_path / "model.skops")
     loaded = skops.io.load(tmp_path / "model.skops", trusted=[])
-    np.testing.assert_array_equal(ask(loaded, folder, photos), ask(fitted, folder, photos))
+    expected, found = (regression.predict(each, *splits["evaluation"]) for each in (fitted, loaded))
+    np.testing.assert_array_equal(found, expected)
 
 
-def test_an_interrupted_fit_in_pieces_goes_on_behind_its_last_whole_pass(
-    splits, monkeypatch, capsys
-):
-    folder, photos = splits
-
-    def fit():
-        return regression.fit_in_pieces(folder, "training", photos["training"], COLUMNS, 42)[0]
-
-    expected, files_before = fit(), set(folder.iterdir())
-    real, rows = features.read_shuffled, []
-
-    def interrupted(*arguments):
-        for piece in real(*arguments):
-            rows.append(len(piece[0]))
-            if sum(rows) > 1500:
-                raise KeyboardInterrupt
-            yield piece
-
-    with monkeypatch.context() as patch:
-        patch.setattr(features, "read_shuffled", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="logistic"):
-            fit()
-    assert len(set(folder.iterdir()) - files_before) == 1
-    np.testing.assert_array_equal(ask(fit(), folder, photos), ask(expected, folder, photos))
-    assert "going on after pass 2 of 6" in capsys.readouterr().err
-    assert set(folder.iterdir()) == files_before
+def test_array_of_an_interrupted_fit_is_not_used_and_none_stays(splits, small_blocks):
+    path, photos = splits["training"]
+    expected = regression.fit_in_blocks(path, photos, COLUMNS, MAX_ITERATIONS)
+    path.with_suffix(".npy").write_bytes(b"of other features")
+    path.with_suffix(".partial").write_bytes(b"of other features")
+    found = regression.fit_in_blocks(path, photos, COLUMNS, MAX_ITERATIONS)
+    np.testing.assert_array_equal(found.coef_, expected.coef_)
+    assert {each.name for each in path.parent.iterdir()} == {"training.csv", "evaluation.csv"}
 
 
-def test_passes_over_other_rows_are_not_gone_on_with(splits, capsys):
-    folder, photos = splits
-    (folder / "training_0123456789abcdef.skops").write_bytes(b"of another file")
-    regression.fit_in_pieces(folder, "training", photos["training"], COLUMNS, 42)
-    assert "going on" not in capsys.readouterr().err
-    assert not list(folder.glob("*.skops"))
-
-
-def test_pieces_of_other_photos_or_columns_are_refused(splits):
-    folder, photos = splits
-    few = photos["training"].take(range(500))
-    for wrong, columns in ((photos["training"], COLUMNS + 1), (few, COLUMNS)):
+def test_blocks_of_other_photos_or_columns_are_refused(splits, small_blocks):
+    path, photos = splits["training"]
+    for wrong, columns in ((photos, COLUMNS + 1), (photos.take(range(500)), COLUMNS)):
         with pytest.raises(UserError, match="Make it again"):
-            regression.fit_in_pieces(folder, "training", wrong, columns, 42)
+            regression.fit_in_blocks(path, wrong, columns, MAX_ITERATIONS)
 
 
-@pytest.mark.parametrize(
-    ("limit", "expected"),
-    [("max", 8e9), ("2000000000", 1.6e9), ("20000000000", 8e9), (None, 8e9)],
-)
-def test_memory_is_what_a_container_may_take(monkeypatch, tmp_path, limit, expected):
-    """Files that were read lately count as used, and make room."""
-    (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable:    7812500 kB\n")
-    monkeypatch.setattr(regression, "MEMORY", tmp_path / "meminfo")
-    monkeypatch.setattr(regression, "CONTAINER", tmp_path)
-    if limit:
-        (tmp_path / "memory.max").write_text(f"{limit}\n")
-    (tmp_path / "memory.current").write_text("1000000000\n")
-    (tmp_path / "memory.stat").write_text("anon 400000000\ninactive_file 600000000\n")
-    assert regression.available_memory() == expected
-
-
-def test_memory_is_what_the_system_says():
-    assert 1e8 < regression.available_memory() < 1e14
+@pytest.mark.soak
+def test_memory_of_blocks_does_not_grow_with_the_rows(tmp_path):
+    """20,000 rows of 5,000 features are 400 MB."""
+    labels = np.arange(20_000) % 3
+    rng = np.random.default_rng(0)
+    path = tmp_path / "tiny" / "features" / "training.csv"
+    blocks = (rng.integers(0, 3, (1000, 5000)).astype(np.float32) for _ in range(20))
+    features.write_csv(path, labels, blocks)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    regression.fit_in_blocks(path, photos_of(labels), 5000, 3)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB

@@ -1,4 +1,4 @@
-"""Each tutorial as its page has it, on a small download laid out and named as the real one."""
+"""The commands of each tutorial's page, on a small download that looks like the real one."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from pyimagesearch.recipe import Split
 
 SMALL_SPLIT = Split(training=6, validation=3, evaluation=3, shuffle=False)
 TWO_CHARACTERS = Split(training=None, validation=0, evaluation=5)
-# A page: the rows it uses, and what changes in them beside their size; the download.
+# Page -> ({recipe: fields that are changed to fit the small download}, function that makes it).
 TUTORIALS = {
     "food5k": ({"food5k": {}}, make_food5k),
     "food11": ({"food11": {}}, make_food11),
@@ -35,107 +35,127 @@ TUTORIALS = {
 }
 
 
+OTHER_PAGES = {"computing_once", "from_the_posts", "times"}
+OTHER_RECIPES = {"sample", "digits"}
+
+
 @pytest.fixture
 def follow(shortened, script, monkeypatch):
-    """Return a function that does what a tutorial's page says, and finds what the page shows.
+    """Return a function that runs the commands of a tutorial's page and checks what it promises.
 
-    It gives {command: (stdout, stderr)}.
+    The function returns {command: (stdout, stderr)}.
     """
-    # The network with its own top: its download is not to be had everywhere.
+    # VGG16 with its own top has 528 MB, and its download host cannot be reached everywhere.
     photos = keras.Input((32, 32, 3), dtype="uint8")
     flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(photos))
     network = keras.Model(photos, keras.layers.Dense(2, activation="softmax")(flat))
-    monkeypatch.setattr(networks, "build_untouched", lambda name: (network, ["macaw", "cat"]))
+    monkeypatch.setattr(
+        networks, "build_imagenet_classifier", lambda name: (network, ["macaw", "cat"])
+    )
 
     def follow(name):
-        rows, make = TUTORIALS[name]
-        for row, changes in rows.items():
-            shortened(row, **changes)
-        make()
-        text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        recipes, make_download = TUTORIALS[name]
+        for recipe, changes in recipes.items():
+            shortened(recipe, **changes)
+        make_download()
+        text = pages.read_page(f"docs/{name}.md")
         printed = pages.run_all(script, text)
-        assert_shown(text, "".join(out + said for out, said in printed.values()))
-        for row in rows:
-            photo = next(Path("dataset", row, "evaluation").rglob("*.jpg"))
-            status, answer, _ = script("predict", "--recipe", row, "--image", photo)
+        assert_prints_what_the_page_shows(text, "".join(out + err for out, err in printed.values()))
+        for recipe in recipes:
+            photo = next(Path("dataset", recipe, "evaluation").rglob("*.jpg"))
+            status, prediction, _ = script("predict", "--recipe", recipe, "--image", photo)
             assert status == 0
-            assert "%" in answer
+            assert "%" in prediction
+        assert_writes_the_files_of_from_the_posts(name)
         return printed
 
     return follow
 
 
-def assert_shown(text, printed):
-    """Check that every line a page shows was printed, but for numbers and what it leaves out."""
-    shown = [line for block in pages.blocks("text", text) for line in block.splitlines()]
-    assert shown
-    for line in shown:
-        # Numbers are of the real photos, and ... is left out.
-        form = re.sub(r"\d[\d,.]*\d|\d", "#", line)
-        form = re.escape(form).replace("\\#", r"\d[\d,.]*").replace("…", ".*")
-        assert re.search(f"^{form}$", printed, re.MULTILINE), line
+def assert_prints_what_the_page_shows(text, printed):
+    """Check that every line in the page's text blocks was printed, except for the numbers."""
+    lines = [line for block in pages.blocks("text", text) for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        # The numbers on the page are those of the real photos, and ... stands for any text.
+        pattern = re.escape(re.sub(r"\d[\d,.]*\d|\d", "#", line))
+        pattern = pattern.replace("\\#", r"\d[\d,.]*").replace("…", ".*")
+        assert re.search(f"^{pattern}$", printed, re.MULTILINE), line
 
 
-def test_there_is_a_page_for_every_tutorial():
-    found = {page.stem for page in (ROOT / "docs").glob("*.md")}
-    assert found == set(TUTORIALS) | {"computing_once"}
-    assert {row for rows, _ in TUTORIALS.values() for row in rows} | {"sample", "digits"} == set(
-        config.RECIPES
-    )
+def assert_writes_the_files_of_from_the_posts(name):
+    """Check that the files which docs/from_the_posts.md names for a tutorial are there."""
+    recipes = "|".join(TUTORIALS[name][0])
+    page = pages.read_page("docs/from_the_posts.md")
+    paths = re.findall(rf"`((?:output|dataset)/(?:{recipes})/[^`]+)`", page)
+    assert paths
+    for path in paths:
+        assert Path(path).exists(), path
+
+
+def test_every_tutorial_has_a_page_and_every_recipe_a_tutorial():
+    names = {page.stem for page in (ROOT / "docs").glob("*.md")}
+    assert names == set(TUTORIALS) | OTHER_PAGES
+    recipes = {recipe for recipes, _ in TUTORIALS.values() for recipe in recipes}
+    assert recipes | OTHER_RECIPES == set(config.RECIPES)
 
 
 def pictures(name, method="fine_tune"):
+    """Return the names of the pictures in a classifier's folder."""
     return {path.name for path in Path("output", name, method).glob("*.png")}
 
 
 def photos_in(*folder):
+    """Return the names of the photos in a folder of the dataset."""
     return sorted(path.name for path in Path("dataset", *folder).rglob("*.jpg"))
 
 
-def test_food5k_label_0_is_non_food_whatever_the_alphabet_says(follow):
+def test_food5k_label_0_is_non_food_although_food_sorts_first(follow):
     printed = follow("food5k")
     out, _ = printed["python train.py --recipe food5k"]
-    _, said = printed["python build_dataset.py --recipe food5k"]
-    assert "training has 30 photos; the official download has 3,000" in said
+    _, messages = printed["python build_dataset.py --recipe food5k"]
+    assert "training has 30 photos; the official download has 3,000" in messages
     assert photos_in("food5k", "training", "non_food") == sorted(
         f"0_{number}.jpg" for number in range(0, 30, 2)
     )
     assert read("output/food5k/logistic_regression/classes.json") == ["non_food", "food"]
     assert out.index("non_food") < out.index(" food ")
     header = Path("output/food5k/features/training.csv").read_text().splitlines()[0]
-    # 64 pixels through five poolings leave 2 x 2 cells of the thin network's 64 channels.
+    # After five poolings, 64 x 64 pixels are a map of 2 x 2, with the thin network's 64 channels.
     assert len(header.split(",")) == 1 + 2 * 2 * 64
-    drawn = pictures("food5k", "logistic_regression")
     mistakes = set() if "No mistakes" in out else {"mistakes.png"}
+    drawn = pictures("food5k", "logistic_regression")
     assert drawn == {"confusion.png", "uncertain.png"} | mistakes
 
 
-def test_food11_goes_its_whole_road_with_a_slash_in_its_class_names(follow):
-    out, trained = follow("food11")["python train.py --recipe food11"]
+def test_food11_trains_two_phases_with_a_slash_in_its_class_names(follow):
+    out, messages = follow("food11")["python train.py --recipe food11"]
     assert photos_in("food11", "training", "Noodles-Pasta") == ["6_0.jpg"]
     assert "Noodles/Pasta" in out
-    assert "warmup: 4 of 30 weight tensors learn" in trained
-    assert "unfrozen: 10 of 30 weight tensors learn" in trained
-    assert "block5_conv1, block5_conv2, block5_conv3, head_dense, probabilities" in trained
+    assert "warmup: training head_dense, probabilities: 4 of 30 weight tensors" in messages
+    assert (
+        "unfrozen: training block5_conv1, block5_conv2, block5_conv3, head_dense, probabilities: "
+        "10 of 30 weight tensors"
+    ) in messages
     assert {"warmup.png", "unfrozen.png"} <= pictures("food11")
     assert read("output/food11/fine_tune/classes.json") == list(config.RECIPES["food11"].classes)
 
 
-def test_knifey_spoony_weighs_classes_and_shows_where_it_fails(follow):
+def test_knifey_spoony_balances_classes_and_shows_its_mistakes(follow):
     printed = follow("knifey_spoony")
-    out, trained = printed["python train.py --recipe knifey_spoony"]
+    out, messages = printed["python train.py --recipe knifey_spoony"]
     assert "exact copy" not in "".join(printed["python build_dataset.py --recipe knifey_spoony"])
     assert len(photos_in("knifey_spoony", "training")) == 42
     assert photos_in("knifey_spoony", "validation") == photos_in("knifey_spoony", "evaluation")
     assert len(photos_in("knifey_spoony", "evaluation")) == 11
     assert "(0) forky\n(1) knifey\n(2) spoony" in out
-    assert "class weights: forky 1.400, knifey 1.167, spoony 0.700" in trained
-    assert "block4_conv1" in trained
+    assert "class weights: forky 1.400, knifey 1.167, spoony 0.700" in messages
+    assert "fine_tuning: training block4_conv1" in messages
     assert Path("output/knifey_spoony/first_look.png").is_file()
     assert Path("output/knifey_spoony/augmentation.png").is_file()
     for phase in ("transfer", "fine_tuning"):
-        ours = {f"{phase}.png", f"{phase}_confusion.png", f"{phase}_mistakes.png"}
-        assert ours <= pictures("knifey_spoony")
+        names = {f"{phase}.png", f"{phase}_confusion.png", f"{phase}_mistakes.png"}
+        assert names <= pictures("knifey_spoony")
 
 
 def test_cats_vs_dogs_takes_the_first_photos_by_number(follow):
@@ -144,19 +164,19 @@ def test_cats_vs_dogs_takes_the_first_photos_by_number(follow):
         ("cats_vs_dogs_features", ["head"]),
         ("cats_vs_dogs", ["frozen", "unfrozen"]),
     ):
-        out, trained = printed[f"python train.py --recipe {name}"]
-        # By number, not by name: cat.10 comes after cat.9.
+        out, messages = printed[f"python train.py --recipe {name}"]
+        # In the order of the numbers: cat.10 comes after cat.9.
         assert photos_in(name, "training", "cat") == [f"cat.{number}.jpg" for number in range(6)]
         assert photos_in(name, "validation", "dog") == [f"dog.{n}.jpg" for n in (6, 7, 8)]
         assert photos_in(name, "evaluation", "cat") == ["cat.10.jpg", "cat.11.jpg", "cat.9.jpg"]
         assert "(0) cat\n(1) dog" in out
-        assert "4 of 30 weight tensors learn" in trained
+        assert "training head_dense, probabilities: 4 of 30 weight tensors" in messages
         for phase in phases:
             assert {f"{phase}.png", f"{phase}_smoothed.png"} <= pictures(name)
-    # Two steps of 20 show 40 photos; there are 12, and they are repeated.
+    # Two steps show 40 photos; there are only 12, so they are repeated.
     assert [phase.steps_per_epoch for phase in config.RECIPES["cats_vs_dogs"].phases] == [2, 2]
-    assert "frozen: 12 photos train, 6 validate" in trained
-    assert "unfrozen 2/2" in trained
+    assert "frozen: 12 training photos, 6 validation photos" in messages
+    assert "unfrozen 2/2" in messages
 
 
 def test_cats_vs_dogs_numbers_need_not_begin_at_0(shortened, script):
@@ -175,51 +195,49 @@ def test_cats_vs_dogs_takes_a_photo_that_a_file_manager_renamed(shortened, scrip
     assert "cat.3(1).jpg" in photos_in("cats_vs_dogs", "training", "cat")
 
 
-def test_cats_vs_dogs_says_when_a_class_has_too_few_photos(shortened, script):
+def test_cats_vs_dogs_with_too_few_photos_of_a_class_is_one_error(shortened, script):
     shortened("cats_vs_dogs", split=SMALL_SPLIT)
     make_cats_vs_dogs(cats=11)
-    status, _, said = script("build_dataset", "--recipe", "cats_vs_dogs")
+    status, _, messages = script("build_dataset", "--recipe", "cats_vs_dogs")
     assert status == 2
-    assert_one_error(said, "11 photos of class 'cat'", "needs 12", "smaller")
+    assert_one_error(messages, "11 photos of class 'cat'", "needs 12", "smaller")
 
 
-def test_cats_vs_dogs_says_when_a_photo_has_no_number(shortened, script):
+def test_cats_vs_dogs_with_a_photo_without_a_number_is_one_error(shortened, script):
     shortened("cats_vs_dogs", split=SMALL_SPLIT)
     make_cats_vs_dogs()
     make_photo(Path("dogs-vs-cats/train/cat.x.jpg"), 0, 0)
-    status, _, said = script("build_dataset", "--recipe", "cats_vs_dogs")
+    status, _, messages = script("build_dataset", "--recipe", "cats_vs_dogs")
     assert status == 2
-    assert_one_error(said, "cat.x.jpg", "cat.0.jpg", "Rename it")
+    assert_one_error(messages, "cat.x.jpg", "cat.0.jpg", "Rename it")
 
 
 def test_simpsons_uses_two_characters_and_lists_its_most_confident_mistakes(follow):
     printed = follow("simpsons")
-    _, said = printed["python build_dataset.py --recipe simpsons"]
+    _, built = printed["python build_dataset.py --recipe simpsons"]
     out, trained = printed["python train.py --recipe simpsons"]
-    assert "1 other folders" in said
-    assert "lisa_simpson" in said
+    assert "folders of other classes, which are not used: lisa_simpson" in built
     assert len(photos_in("simpsons", "training", "bart_simpson")) == 9
     assert len(photos_in("simpsons", "training", "homer_simpson")) == 10
     assert photos_in("simpsons", "validation") == photos_in("simpsons", "evaluation")
-    # 19 photos, a tenth of them held out.
-    assert "head: 17 photos train, 2 validate" in trained
+    # A tenth of the 19 photos is held out.
+    assert "head: 17 training photos, 2 validation photos" in trained
     assert "conv5_block2_1_conv" in trained
-    assert "_bn" not in trained
+    assert "_bn" not in trained  # batch normalisation stays frozen
     mistakes = out.split("The most confident mistakes")[1]
     assert "pic_" in mistakes
     assert "%" in mistakes
 
 
-def test_simpsons_says_when_a_character_is_missing(shortened, script):
+def test_simpsons_without_a_character_is_one_error(shortened, script):
     shortened("simpsons", split=TWO_CHARACTERS)
     make_simpsons(("bart_simpson", "lisa_simpson"))
-    status, _, said = script("build_dataset", "--recipe", "simpsons")
+    status, _, messages = script("build_dataset", "--recipe", "simpsons")
     assert status == 2
-    assert_one_error(said, "homer_simpson", "other data")
+    assert_one_error(messages, "homer_simpson", "other data")
 
 
 def test_own_photos_with_any_names_are_split_and_trained(tiny, script):
-    """What the README tells someone with my_photos/<class>/*.jpg."""
     tiny(
         source="my photos",
         classes=("Crème brûlée", "Apfel", "pain au chocolat"),
@@ -229,18 +247,20 @@ def test_own_photos_with_any_names_are_split_and_trained(tiny, script):
         for number in range(10):
             path = Path("my photos", name, f"Été {number}, à la maison.JPG")
             make_photo(path, label, number)
-    status, counts, said = script("build_dataset")
-    assert status == 0, said
+    status, counts, messages = script("build_dataset")
+    assert status == 0, messages
     assert counts.splitlines()[-1].split() == ["all", "18", "6", "6"]
-    status, _, said = script("train", "--method", "fine_tune")
-    assert status == 0, said
+    status, _, messages = script("train", "--method", "fine_tune")
+    assert status == 0, messages
     photo = next(Path("dataset/tiny/evaluation").rglob("*.JPG"))
     status, answer, _ = script("predict", "--image", photo)
     assert status == 0
     assert str(photo) in answer
 
 
-def test_own_photos_are_split_the_same_way_again_from_the_same_seed(tiny, script, monkeypatch):
+def test_own_photos_are_split_the_same_way_again_and_never_mixed_with_another_split(
+    tiny, script, monkeypatch
+):
     tiny(source="mine", classes=("a", "b"), layout="unsplit")
     for label, name in enumerate("ab"):
         for number in range(20):
@@ -257,27 +277,27 @@ def test_own_photos_are_split_the_same_way_again_from_the_same_seed(tiny, script
     assert split_of_a() == first
     monkeypatch.setattr(config, "SEED", 7)
     for _ in range(2):
-        status, _, said = script("build_dataset")
+        status, _, messages = script("build_dataset")
         assert status == 2
-        assert_one_error(said, "split anew", "Delete dataset/tiny")
+        assert_one_error(messages, "divided differently", "Delete dataset/tiny")
         assert split_of_a() == first
-        # Unpacked again, or on a disk that keeps whole seconds only.
+        # Files may have another date: after unpacking them again, or on another disk.
         for photo in Path("mine").rglob("*.jpg"):
             os.utime(photo, (0, 0))
 
 
 def test_imagenet_flag_prints_five_lines_with_percentages(script, monkeypatch, tmp_path):
-    def untouched(backbone):
+    def build(backbone):
         assert backbone == "ResNet50"
         photos = keras.Input((32, 32, 3), dtype="uint8")
         flat = keras.layers.Flatten()(keras.layers.Rescaling(0.0)(photos))
         last = keras.layers.Dense(6, activation="softmax")
         network = keras.Model(photos, last(flat))
-        shares = np.array([0.7902, 0.1, 0.05, 0.03, 0.02, 0.0098])
-        last.set_weights([np.zeros(last.kernel.shape), np.log(shares)])
+        probabilities = np.array([0.7902, 0.1, 0.05, 0.03, 0.02, 0.0098])
+        last.set_weights([np.zeros(last.kernel.shape), np.log(probabilities)])
         return network, ["macaw", *(f"bird {number}" for number in range(5))]
 
-    monkeypatch.setattr(networks, "build_untouched", untouched)
+    monkeypatch.setattr(networks, "build_imagenet_classifier", build)
     make_photo(tmp_path / "parrot.jpg", 0, 0)
     status, out, _ = script("predict", "--imagenet", "ResNet50", "--image", "parrot.jpg")
     assert status == 0
@@ -285,20 +305,13 @@ def test_imagenet_flag_prints_five_lines_with_percentages(script, monkeypatch, t
     assert len(out.splitlines()) == 6
 
 
-def test_imagenet_flag_offline_is_one_error(script, monkeypatch, tmp_path):
+def test_imagenet_flag_without_a_connection_is_one_error(script, monkeypatch, tmp_path):
     def fail(weights):
         raise Exception("URL fetch failure on https://example.org: None -- no route")
 
     fail.__module__ = keras.applications.VGG16.__module__
     monkeypatch.setattr(keras.applications, "VGG16", fail)
     make_photo(tmp_path / "parrot.jpg", 0, 0)
-    status, _, said = script("predict", "--imagenet", "--image", "parrot.jpg")
+    status, _, messages = script("predict", "--imagenet", "--image", "parrot.jpg")
     assert status == 2
-    assert_one_error(said, "VGG16 with its top", "cannot be downloaded")
-
-
-def test_smoothed_curve_is_the_books_moving_average():
-    from pyimagesearch import pictures
-
-    np.testing.assert_allclose(pictures.smooth([1, 2, 3], 0.8), [1, 1.2, 1.56])
-    assert pictures.smooth([1, 2, 3], 0) == [1, 2, 3]
+    assert_one_error(messages, "VGG16 with its top", "cannot be downloaded")

@@ -1,8 +1,8 @@
-"""The whole road on real photos: fetch, sort, extract, train both ways, predict.
+"""Run all four scripts on real photos: download, sort, extract, train by both methods, predict.
 
     make demo
 
-Runs the same commands a user types, one after the other, and ends with a table of the results.
+Runs the commands that a user types, one after the other. Ends with a table of the results.
 """
 
 import json
@@ -12,17 +12,19 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# A script in tools/ finds the project that it belongs to.
+# Scripts in tools/ import the package of the project that they belong to.
 sys.path.insert(0, str(ROOT))
 
-from pyimagesearch import config, console  # noqa: E402
+from pyimagesearch import config  # noqa: E402
 from pyimagesearch.recipe import METHODS  # noqa: E402
+from pyimagesearch.support import console  # noqa: E402
 
 
 def main(argv=None):
     console.Parser(description=__doc__.splitlines()[0]).parse_args(argv)
     clock = console.Stopwatch()
     python("tools/get_weights.py")
+    # Without npm there are no food photos. The last line printed names the recipe to use.
     recipe = python("tools/get_sample.py", keep_output=True).split()[-1]
     python("build_dataset.py", "--recipe", recipe)
     python("extract_features.py", "--recipe", recipe)
@@ -35,41 +37,50 @@ def main(argv=None):
     console.info(f"the demo took {clock}")
 
 
-def first_photo(recipe):
-    """Return the first evaluation photo, the way a user would type its path."""
-    from pyimagesearch import images
-
-    evaluation = ROOT / config.DATASET_DIR / recipe / config.TEST
-    return shown(next(filter(images.is_photo, sorted(evaluation.rglob("*")))))
-
-
-def shown(path):
-    """Return a path as a user in the project's folder would type it."""
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-
-
 def python(script, *arguments, keep_output=False):
-    """Run a script of this project as a user would; stop the demo where it fails."""
+    """Run a script of this project in a new process, from the project's folder.
+
+    If the script fails, the demo ends with the script's exit status.
+
+    Args:
+        script: its path in the project.
+        *arguments: its command-line arguments.
+        keep_output: return what the script writes to stdout instead of printing it.
+    """
     command = [script, *map(str, arguments)]
     print(f"\n$ python {shlex.join(command)}", file=sys.stderr, flush=True)
-    output = subprocess.PIPE if keep_output else None
+    stdout = subprocess.PIPE if keep_output else None
     command = [sys.executable, *command]
-    result = subprocess.run(command, cwd=ROOT, stdout=output, text=True, check=False)
+    result = subprocess.run(command, cwd=ROOT, stdout=stdout, text=True, check=False)
     if result.returncode:
         sys.exit(result.returncode)
     return result.stdout
 
 
+def first_photo(recipe):
+    """Return the path of the first evaluation photo of a recipe's dataset."""
+    from pyimagesearch.support import photo_files
+
+    evaluation = ROOT / config.DATASET_DIR / recipe / config.TEST
+    return relative(next(filter(photo_files.is_photo, sorted(evaluation.rglob("*")))))
+
+
+def relative(path):
+    """Return a path relative to the project's folder, or unchanged if it is not in there."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
 def table(recipe):
-    """Return what both methods scored, how long each took, and where it is to be seen."""
+    """Return the accuracy and training time of both methods and the files to look at, as text."""
     folder = ROOT / config.OUTPUT_DIR / recipe
     lines = ["", f"{'method':<22}{'accuracy':>9}{'seconds':>9}"]
     for method in METHODS:
         metrics = json.loads((folder / method / "metrics.json").read_text())
         seconds = metrics["seconds"] + metrics.get("feature_seconds", 0)
         lines.append(f"{method:<22}{metrics['accuracy']:>9.3f}{seconds:>9.0f}")
-    made = *sorted(folder.rglob("report.html")), *sorted(folder.glob("predictions/*.png"))
-    return "\n".join([*lines, "", "open in a browser:", *(f"  {shown(each)}" for each in made)])
+    results = *sorted(folder.rglob("report.html")), *sorted(folder.glob("predictions/*.png"))
+    lines += ["", "open in a browser:", *(f"  {relative(path)}" for path in results)]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Open a page on this machine to drop photos on, and see what a trained classifier says of them.
+"""Try a trained classifier in the browser: drop photos on a page and see what it predicts.
 
     python tools/try_it.py --recipe sample
 
-The page answers only to this machine (127.0.0.1). Ctrl-C ends it.
+The page can be reached from this machine only (127.0.0.1). Ctrl-C stops it.
 """
 
 import base64
@@ -10,152 +10,193 @@ import html
 import io
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-# A script in tools/ finds the project that it belongs to.
-sys.path.insert(0, str(ROOT))
+# Scripts in tools/ import the package of the project that they belong to.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pyimagesearch import console  # noqa: E402
-from pyimagesearch.recipe import METHODS  # noqa: E402
+from pyimagesearch.recipe import METHODS, find_recipe
+from pyimagesearch.support import console
 
 HOST = "127.0.0.1"
-LARGEST_FILE = 100_000_000  # bytes
-CLASSES_SHOWN = 10
-SHOWN_SIDE = 800  # pixels at the most
+LARGEST_FILE = 100  # MB
+CLASSES_SHOWN = 10  # the most likely ones
+LONGER_SIDE = 800  # of the pictures on the page, in pixels
 
 
 def main(argv=None):
-    parser = console.parser(__doc__.splitlines()[0])
-    parser.add_argument("--method", choices=METHODS, help="which of a recipe's classifiers")
-    parser.add_argument("--port", type=int, default=8080, help="of the page (8080)")
-    parser.add_argument("--no-browser", action="store_true", help="open no browser")
+    parser = console.argument_parser(__doc__.splitlines()[0])
+    parser.add_argument("--method", choices=METHODS, help="which of the recipe's classifiers")
+    parser.add_argument("--port", type=int, default=8080, help="port of the page (default: 8080)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     arguments = parser.parse_args(argv)
-    console.require("nicegui", "tools/try_it.py")
+    console.require_package("nicegui", "tools/try_it.py")
 
-    from pyimagesearch import artifacts, config
+    from pyimagesearch import classifier, config
 
-    recipe = console.find_recipe(arguments.recipe)
-    folder = artifacts.find(config.OUTPUT_DIR, recipe, arguments.method)
-    refuse_taken(arguments.port)
-    console.load_tensorflow()
-    classifier = artifacts.load(folder)
-    open_page(folder, classifier, arguments.port, show=not arguments.no_browser)
+    recipe = find_recipe(config.RECIPES, arguments.recipe or config.RECIPE)
+    folder = classifier.find(config.OUTPUT_DIR, recipe, arguments.method)
+    check_port(arguments.port)
+    serve(folder, classifier.load(folder), arguments.port, show=not arguments.no_browser)
 
 
-def refuse_taken(port):
-    """Say at once that another program has the port."""
+def check_port(port):
+    """Refuse a port that cannot be used, before TensorFlow is imported, which takes seconds.
+
+    Raises:
+        UserError: another program uses the port, or it is not a port number.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as failure:
             raise console.UserError(
-                f"port {port} cannot be used ({failure}). Choose another with --port"
+                f"port {port} cannot be used ({failure}). Choose another port with --port"
             ) from failure
 
 
-def open_page(folder, classifier, port, show):
-    """Serve the page until Ctrl-C."""
-    from nicegui import run, ui
+def serve(folder, classifier, port, show):
+    """Serve the page until Ctrl-C.
 
-    from pyimagesearch import explanation
+    Args:
+        folder: the classifier's folder, output/<recipe>/<method>.
+        classifier: a classifier.Classifier.
+        port: a free port of this machine.
+        show: open the page in a browser.
+    """
+    from nicegui import ui
 
-    heat_of = explanation.heat_of(classifier.network)
+    from pyimagesearch.report import heatmaps
 
-    @ui.page("/")
-    def page():
-        ui.colors(primary="#0072B2")
-
-        async def answer(event):
-            data = await event.file.read()
-            waiting.set_visibility(True)
-            try:
-                result = await run.io_bound(look_at, classifier, heat_of, data)
-            finally:
-                waiting.set_visibility(False)
-                upload.reset()
-            answers.clear()
-            with answers:
-                if isinstance(result, str):
-                    ui.label(f"{event.file.name} {result}").classes("text-negative")
-                else:
-                    show_answer(event.file.name, *result)
-
-        with ui.column().classes("w-full max-w-4xl mx-auto p-4 gap-4"):
-            ui.label(f"{folder.parent.name}: {folder.name.replace('_', ' ')}").classes("text-h5")
-            ui.label(f"It knows: {', '.join(classifier.classes)}").classes("text-grey-8")
-            upload = ui.upload(
-                label="Drop a photo here, or choose one with +",
-                on_upload=answer,
-                on_rejected=lambda: ui.notify(
-                    f"not taken: no picture, or larger than {LARGEST_FILE // 1_000_000} MB"
-                ),
-                max_file_size=LARGEST_FILE,
-                auto_upload=True,
-            ).classes("w-full")
-            upload.props('accept="image/*" flat bordered')
-            waiting = ui.spinner(size="lg")
-            waiting.set_visibility(False)
-            answers = ui.column().classes("w-full gap-4")
-
-    def show_answer(name, best, photo, explained):
-        ui.label(f"{name}: {best[0][0]}").classes("text-h6")
-        for label, share in best:
-            with ui.row().classes("w-full items-center no-wrap gap-3"):
-                ui.label(label).classes("w-1/3 ellipsis")
-                ui.linear_progress(share, show_value=False, size="14px").classes("grow")
-                ui.label(f"{share:.2%}").classes("w-20 text-right")
-        with ui.row().classes("w-full gap-4"):
-            for picture, caption in (
-                (photo, "the photo"),
-                (explained, f"what speaks for {best[0][0]}: yellow most"),
-            ):
-                with ui.column().classes("grow basis-64 gap-1"):
-                    ui.html(
-                        f'<img src="{picture}" alt="{html.escape(caption)}" style="width:100%">',
-                        sanitize=False,
-                    )
-                    ui.label(caption).classes("text-grey-8")
-
-    console.info(f"http://{HOST}:{port} shows {folder}; Ctrl-C ends it")
+    heatmap_function = heatmaps.heatmap_function(classifier.network)
+    recipe, method = folder.parent.name, folder.name.replace("_", " ")
+    ui.page("/")(partial(build_page, f"{recipe}: {method}", classifier, heatmap_function))
+    console.info(f"{folder} is at http://{HOST}:{port}. Stop with Ctrl-C")
     ui.run(
         host=HOST,
         port=port,
-        title=f"{folder.parent.name}: try it",
+        title=f"{recipe}: try it",
         reload=False,
         show=show,
         show_welcome_message=False,
     )
 
 
-def look_at(classifier, heat_of, data):
-    """Return ([(class, probability)], photo, photo under its heat), or in words why it cannot.
+def build_page(heading, classifier, heatmap_function):
+    """Lay out the page: a place to drop photos, and the prediction for the last one."""
+    from nicegui import ui
+
+    async def predict_upload(event):
+        spinner.set_visibility(True)
+        try:
+            await show_prediction(prediction, classifier, heatmap_function, event.file)
+        finally:
+            spinner.set_visibility(False)
+            upload.reset()
+
+    ui.colors(primary="#0072B2")
+    with ui.column().classes("w-full max-w-4xl mx-auto p-4 gap-4"):
+        ui.label(heading).classes("text-h5")
+        ui.label(f"Classes: {', '.join(classifier.classes)}").classes("text-grey-8")
+        upload = ui.upload(
+            label="Drop a photo here, or choose one with +",
+            on_upload=predict_upload,
+            on_rejected=lambda: ui.notify(
+                f"The file is not an image, or it is larger than {LARGEST_FILE} MB"
+            ),
+            max_file_size=LARGEST_FILE * 1_000_000,
+            auto_upload=True,
+        ).classes("w-full")
+        upload.props('accept="image/*" flat bordered')
+        spinner = ui.spinner(size="lg")
+        spinner.set_visibility(False)
+        prediction = ui.column().classes("w-full gap-4")
+
+
+async def show_prediction(column, classifier, heatmap_function, file):
+    """Replace the contents of a column of the page by the prediction for an uploaded file."""
+    from nicegui import run, ui
+
+    from pyimagesearch import images
+
+    data = await file.read()
+    try:
+        # In a thread: the page stays responsive meanwhile.
+        result = await run.io_bound(predict, classifier, heatmap_function, data)
+    except images.BrokenPhoto as broken:
+        column.clear()
+        with column:
+            ui.label(f"{file.name} cannot be read as a photo: {broken}").classes("text-negative")
+        return
+    column.clear()
+    with column:
+        show_result(file.name, *result)
+
+
+def show_result(name, top_classes, photo, heatmap):
+    """Show a bar for each class, and the photo beside its heat map.
 
     Args:
-        classifier: an artifacts.Classifier.
-        heat_of: of explanation.heat_of.
-        data: the bytes of a file.
+        name: of the file.
+        top_classes: [(class name, probability)], the most likely class first.
+        photo, heatmap: data URLs.
     """
-    from pyimagesearch import annotation, images
+    from nicegui import ui
 
-    try:
-        photo = images.read_rgb(data, images.enough_for(classifier.image_size))
-    except images.BrokenPhoto as broken:
-        return f"cannot be read as a photo: {broken}"
+    best = top_classes[0][0]
+    ui.label(f"{name}: {best}").classes("text-h6")
+    for class_name, probability in top_classes:
+        with ui.row().classes("w-full items-center no-wrap gap-3"):
+            ui.label(class_name).classes("w-1/3 ellipsis")
+            ui.linear_progress(probability, show_value=False, size="14px").classes("grow")
+            ui.label(f"{probability:.2%}").classes("w-20 text-right")
+    with ui.row().classes("w-full gap-4"):
+        show_picture(photo, "The photo")
+        show_picture(heatmap, f"Yellow areas raise the score of {best} most")
+
+
+def show_picture(url, caption):
+    """Show a picture with its caption."""
+    from nicegui import ui
+
+    with ui.column().classes("grow basis-64 gap-1"):
+        # The only part of the HTML that is not fixed is the caption, and it is escaped.
+        ui.html(
+            f'<img src="{url}" alt="{html.escape(caption)}" style="width:100%">', sanitize=False
+        )
+        ui.label(caption).classes("text-grey-8")
+
+
+def predict(classifier, heatmap_function, data):
+    """Return ([(class name, probability)], photo, photo with heat map); pictures are data URLs.
+
+    Args:
+        classifier: a classifier.Classifier.
+        heatmap_function: from heatmaps.heatmap_function.
+        data: the bytes of an image file.
+
+    Raises:
+        BrokenPhoto: the bytes cannot be decoded.
+    """
+    from pyimagesearch import images
+    from pyimagesearch.report import annotation
+
+    photo = images.read_rgb(data, images.decode_size(classifier.image_size))
     pixels = images.resize(photo, classifier.image_size)[None]
-    probabilities = classifier.probabilities(pixels)[0]
-    heat = heat_of(pixels, [int(probabilities.argmax())])[0]
-    pictures = (photo, annotation.covered(photo, heat))
-    return classifier.likeliest(probabilities, CLASSES_SHOWN), *map(as_address, pictures)
+    probabilities = classifier.predict(pixels)[0]
+    heat = heatmap_function(pixels, [int(probabilities.argmax())])[0]
+    top_classes = classifier.top(probabilities, CLASSES_SHOWN)
+    return top_classes, data_url(photo), data_url(annotation.overlay_heat(photo, heat))
 
 
-def as_address(picture):
-    """Return a uint8 RGB picture as an address that holds a smaller copy of it."""
+def data_url(picture):
+    """Return a data URL with a smaller copy of a uint8 RGB picture."""
     from PIL import Image
 
     copy, data = Image.fromarray(picture), io.BytesIO()
-    copy.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    copy.thumbnail((LONGER_SIDE, LONGER_SIDE))
     copy.save(data, "JPEG", quality=90)
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
 

@@ -1,0 +1,259 @@
+"""The order of photos in an epoch, and their batches: from the files or from stored outputs."""
+
+import itertools
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import tensorflow as tf
+
+from pyimagesearch import datasets, frozen, images, networks
+from pyimagesearch.frozen import Store, Views
+from pyimagesearch.recipe import Recipe
+from pyimagesearch.support.errors import UserError
+
+# A stored feature map is shifted by up to a fourteenth of its side: by one of block4_pool's 14
+# cells at 224 x 224 pixels, where a cell is 16 pixels of the photo. Maps with fewer than 7 cells
+# along a side are not shifted: a cell would be too much.
+SHIFTS_PER_SIDE = 14
+
+
+@dataclass(frozen=True)
+class PhaseData:
+    """The photos of one phase, and the batches that its epochs read."""
+
+    recipe: Recipe
+    number: int  # of the phase, from 0
+    splits: datasets.Splits
+    seed: int
+    views: Views | None  # None: augment afresh in every epoch
+    store: Store
+
+    @property
+    def phase(self):
+        """The Phase."""
+        return self.recipe.phases[self.number]
+
+    @property
+    def is_stored(self):
+        """True if the epochs read stored outputs of the frozen layers."""
+        return frozen.is_stored(self.phase, self.views)
+
+    @cached_property
+    def photos(self):
+        """The (training, validation) lists of photos."""
+        if self.phase.held_out:
+            return datasets.hold_out(self.splits.training, self.phase.held_out, self.seed)
+        return self.splits.training, self.splits.validation
+
+    @property
+    def steps_per_epoch(self):
+        """The number of training batches of an epoch."""
+        return self.phase.steps_per_epoch or self.count_batches(self.photos[0])
+
+    @property
+    def photos_per_epoch(self):
+        """The number of training photos that an epoch shows."""
+        if self.phase.steps_per_epoch:
+            return self.phase.steps_per_epoch * self.recipe.batch_size
+        return len(self.photos[0])
+
+    def count_batches(self, photos):
+        """Return how many batches show every photo once. The last one may be smaller."""
+        return -(-len(photos) // self.recipe.batch_size)
+
+    def model(self, network):
+        """Return the model that the epochs train; it shares the layers of the network."""
+        if self.is_stored:
+            return networks.split_at(network, self.phase.unfreeze_after)[1]
+        return networks.with_frozen_part(network, self.phase.unfreeze_after)
+
+    def training_batches(self, first_epoch=0):
+        """Return an endless iterator over (inputs, labels), from the start of an epoch on."""
+        if not self.is_stored:
+            return self.fresh_batches(first_epoch)
+        outputs = frozen.training_outputs(self.recipe, self.number, self.views)
+        # The same few views in every epoch would be memorized.
+        return self.stored_batches(outputs, first_epoch, vary=outputs[0].view is not None)
+
+    def validation_batches(self):
+        """Yield (inputs, labels) of every validation photo once, in order, not augmented."""
+        recipe, photos = self.recipe, self.photos[1]
+        if self.is_stored:
+            inputs = self.store.in_order(frozen.validation_output(self.phase), recipe.batch_size)
+        else:
+            inputs = images.read_batches(photos.paths, recipe.image_size, recipe.batch_size)
+        yield from with_labels(inputs, photos.labels)
+
+    def evaluation_inputs(self, network):
+        """Return (model, inputs) that give the probabilities of every evaluation photo, in order.
+
+        Layers that are frozen in every phase give the same output after each, so it is computed
+        once and stored, if the disk has room. Else the photos go through the whole network.
+
+        Args:
+            network: the float32 copy of the network.
+        """
+        recipe, output = self.recipe, frozen.evaluation_output(self.recipe, self.views)
+        if output is not None and output in self.store:
+            _, trained_part = networks.split_at(network, output.layer)
+            return trained_part, self.store.in_order(output, recipe.batch_size)
+        paths = self.splits.evaluation.paths
+        return network, images.read_batches(paths, recipe.image_size, recipe.batch_size)
+
+    def fresh_batches(self, first_epoch):
+        """Yield (uint8 photos, labels) without end; each photo changes from epoch to epoch."""
+        recipe, photos = self.recipe, self.photos[0]
+        for epoch in itertools.count(first_epoch):
+            order = epoch_order((self.seed, self.number), epoch, len(photos), self.photos_per_epoch)
+            augment = None
+            if self.phase.augment:
+                epoch_seed = (self.seed, self.number, epoch)
+                augment = images.augmenter(recipe.augmentation, recipe.image_size, epoch_seed)
+            paths = [photos.paths[position] for position in order]
+            pixels = images.read_batches(paths, recipe.image_size, recipe.batch_size, augment)
+            yield from with_labels(pixels, photos.labels[order])
+
+    def stored_batches(self, outputs, first_epoch, vary):
+        """Yield (feature maps, labels) without end; the epochs take turns with the views.
+
+        Args:
+            outputs: the Outputs of the training photos, one per view.
+            first_epoch: how many epochs are finished.
+            vary: flip, shift and mix the feature maps at random.
+        """
+        photos, seed = self.photos[0], (self.seed, self.number)
+        augmentation = self.recipe.augmentation
+        first_view = np.random.default_rng(seed).integers(len(outputs), size=len(photos))
+        for epoch in itertools.count(first_epoch):
+            order = epoch_order(seed, epoch, len(photos), self.photos_per_epoch)
+            rng = np.random.default_rng((*seed, epoch))
+            for start in range(0, len(order), self.recipe.batch_size):
+                positions = order[start : start + self.recipe.batch_size]
+                view = (first_view[positions] + epoch) % len(outputs)
+                maps = self.store.read([outputs[each] for each in view], positions)
+                if vary:
+                    maps = flip_and_shift(maps, augmentation, rng)
+                # Mixed maps train a head well. Layers after an earlier cut still need to see where
+                # things are in the photo.
+                if vary and self.phase.unfreeze_after is None:
+                    view = rng.integers(len(outputs), size=len(positions))
+                    others = self.store.read([outputs[each] for each in view], positions)
+                    maps = mix(maps, flip_and_shift(others, augmentation, rng), rng)
+                yield maps, photos.labels[positions]
+
+
+def epoch_order(seed, epoch, photos, count):
+    """Return which photos an epoch shows, as (count,) positions.
+
+    The training set is repeated without end and shuffled anew for each repetition. An epoch takes
+    the next `count` photos. If count == photos, every epoch shows every photo once.
+
+    Args:
+        seed: a tuple of ints.
+        epoch: its number.
+        photos: the number of photos.
+        count: how many of them an epoch shows.
+    """
+    repetitions, places = np.divmod(np.arange(epoch * count, (epoch + 1) * count), photos)
+    shuffled = {
+        number: np.random.default_rng((*seed, int(number))).permutation(photos)
+        for number in np.unique(repetitions)
+    }
+    return np.array([shuffled[r][p] for r, p in zip(repetitions, places, strict=True)])
+
+
+def with_labels(inputs, labels):
+    """Yield (batch, its labels) for batches in the order of the labels."""
+    start = 0
+    for batch in inputs:
+        yield batch, labels[start : start + len(batch)]
+        start += len(batch)
+
+
+def flip_and_shift(maps, augmentation, rng):
+    """Return feature maps flipped and shifted at random, where the augmentation does so to photos.
+
+    Args:
+        maps: (n, height, width, channels).
+        augmentation: a recipe.Augmentation.
+        rng: a NumPy Generator.
+
+    Returns:
+        A new array. A shifted map repeats its edge in the gap.
+    """
+    # Rows and columns stay indices until the end, so that each map is copied only once.
+    indices = [np.tile(np.arange(side), (len(maps), 1)) for side in maps.shape[1:3]]
+    for axis, flips in enumerate((augmentation.vertical_flip, augmentation.horizontal_flip)):
+        if flips:
+            flipped = rng.random(len(maps)) < 0.5
+            indices[axis][flipped] = indices[axis][flipped, ::-1]
+    for axis, shifts in enumerate((augmentation.height_shift, augmentation.width_shift)):
+        side = maps.shape[axis + 1]
+        cells = (side + SHIFTS_PER_SIDE // 2) // SHIFTS_PER_SIDE
+        if shifts and cells:
+            steps = rng.integers(-cells, cells + 1, size=len(maps))
+            shifted = np.clip(np.arange(side) - steps[:, None], 0, side - 1)
+            indices[axis] = np.take_along_axis(indices[axis], shifted, axis=1)
+    result = np.empty_like(maps)
+    for number, (rows, columns) in enumerate(zip(*indices, strict=True)):
+        result[number] = maps[number, rows[:, None], columns]
+    return result
+
+
+def mix(maps, others, rng):
+    """Return each map mixed with the one at its position in `others`, in a random proportion."""
+    shares = rng.random((len(maps), *[1] * (maps.ndim - 1)), np.float32)
+    maps_float, others_float = np.asarray(maps, np.float32), np.asarray(others, np.float32)
+    return (shares * maps_float + (1 - shares) * others_float).astype(maps.dtype)
+
+
+def as_dataset(batches, model_input, count, remember_errors):
+    """Return a tf.data.Dataset that calls `batches()` anew for every pass over it.
+
+    A generator would continue where prefetching left it, and validation would skip photos.
+
+    Args:
+        batches: a function that returns an iterator over (inputs, labels).
+        model_input: the symbolic input of the model.
+        count: the number of batches of a pass, or tf.data.INFINITE_CARDINALITY.
+        remember_errors: from `explain_reading_errors`.
+    """
+    # Photos are uint8, stored outputs bfloat16.
+    dtype = "uint8" if model_input.dtype == "uint8" else "bfloat16"
+    signature = (tf.TensorSpec(model_input.shape, dtype), tf.TensorSpec((None,), "int64"))
+    dataset = tf.data.Dataset.from_generator(
+        lambda: remember_errors(batches()), output_signature=signature
+    )
+    dataset = dataset.map(lambda inputs, labels: (tf.cast(inputs, model_input.dtype), labels))
+    # tf.data has nothing to tune here. Its tuning thread sleeps 10, 20, 40 ... ms, and the end of
+    # a pass can wait for it: for as long again as the pass has taken.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = dataset.with_options(options)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(1)
+
+
+@contextmanager
+def explain_reading_errors():
+    """Let `fit` raise the error of a photo that cannot be read, instead of TensorFlow's.
+
+    tf.data turns what a generator raises into an error of its own with a page of traceback. This
+    gives a function that wraps an iterator and remembers what it raises.
+    """
+    errors = []
+
+    def remember_errors(batches):
+        try:
+            yield from batches
+        except (UserError, OSError) as failure:
+            errors.append(failure)
+            raise
+
+    try:
+        yield remember_errors
+    except tf.errors.OpError as failure:
+        if not errors:
+            raise
+        raise errors[0] from failure

@@ -1,0 +1,387 @@
+"""A trained classifier: save it, load it, predict with it.
+
+It contains everything that training and prediction must agree about: the class names in the order
+of the probabilities, the size of the photos, and the preprocessing, which is part of the network.
+"""
+
+import platform
+import shutil
+import zipfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyimagesearch import features, images
+from pyimagesearch.recipe import METHODS
+from pyimagesearch.support import console, exports, files, fingerprints
+from pyimagesearch.support.errors import UserError
+
+NETWORK_FILE, REGRESSION_FILE, BACKBONE_FILE = "model.keras", "model.skops", "backbone.keras"
+CLASSES_FILE, METRICS_FILE, REPORT_FILE = "classes.json", "metrics.json", "report.txt"
+EXPORTS_FOLDER = "exports"
+HISTORY_FILE = "history.csv"
+
+# The settings of config.py that a classifier depends on, by method.
+SETTINGS = {
+    "logistic_regression": ("PRECISION", "WEIGHTS", "SEED", "MAX_ITERATIONS"),
+    "fine_tune": ("PRECISION", "WEIGHTS", "SEED", "STORED_VIEWS", "SHARED_VIEWS"),
+}
+# Fields of a row that only say where the photos come from, or which script to run.
+DOWNLOAD_FIELDS = {
+    *("source", "download", "layout", "split", "official_counts", "validate_on_evaluation"),
+    *("method", "name"),
+}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Photos in, probabilities out."""
+
+    classes: tuple  # their names, in the order of the probabilities
+    image_size: int  # pixels along a side
+    predict: Callable  # uint8 RGB (n, size, size, 3) -> (n, classes) probabilities
+    network: Any = None  # the keras.Model, or None for an export
+
+    def read(self, names):
+        """Return the photos at paths or web addresses, as `predict` takes them.
+
+        Raises:
+            sources.Unreadable: a file does not exist or is not a photo.
+        """
+        size = self.image_size
+        photos = (images.read_photo(str(name), images.decode_size(size)) for name in names)
+        return np.stack([images.resize(photo, size) for photo in photos])
+
+    def top(self, probabilities, count):
+        """Return the `count` most probable classes as [(class name, probability), ...]."""
+        order = (-probabilities).argsort(kind="stable")[:count]
+        return [(self.classes[label], float(probabilities[label])) for label in order]
+
+
+def from_network(network, classes):
+    """Return a Classifier around a network from photos to probabilities."""
+    predict = predict_function(network)
+    return Classifier(tuple(classes), network.input_shape[1], predict, network)
+
+
+def predict_function(network):
+    """Return a function from batches of a network's input to (n, classes) probabilities."""
+    from pyimagesearch import networks
+
+    run = networks.predict_function(network)
+    return lambda batch: both_classes(run(batch))
+
+
+def both_classes(probabilities):
+    """Return (n, classes) probabilities; a sigmoid gives only that of the second class."""
+    if probabilities.shape[1] > 1:
+        return probabilities
+    return np.concatenate([1 - probabilities, probabilities], axis=1)
+
+
+def predict_batches(predict, batches, advance):
+    """Return the (n, classes) probabilities of all batches, in order.
+
+    Args:
+        predict: a function from a batch to probabilities.
+        batches: an iterator.
+        advance: called with the size of each batch.
+    """
+    rows = []
+    for batch in batches:
+        rows.append(predict(batch))
+        advance(len(batch))
+    return np.concatenate(rows)
+
+
+def begin(folder):
+    """Mark the classifier in a folder as unfinished, before its files are replaced.
+
+    Its exports are deleted, since they would answer for a classifier that no longer exists.
+    """
+    files.remove(Path(folder) / METRICS_FILE)
+    files.remove(Path(folder) / EXPORTS_FOLDER)
+
+
+def save_network(folder, network, classes):
+    """Save a fine-tuned network, from photos to probabilities, and its class names."""
+    with files.atomic_write(Path(folder) / NETWORK_FILE) as partial:
+        network.save(partial)
+    files.write_json(Path(folder) / CLASSES_FILE, list(classes))
+
+
+def save_regression(folder, regression, classes, backbone_path):
+    """Save logistic regression, its class names, and the network that computes its features.
+
+    Args:
+        folder: of the classifier.
+        regression: a fitted scikit-learn LogisticRegression.
+        classes: the class names.
+        backbone_path: of the feature extractor, a .keras file.
+    """
+    import skops.io
+
+    with files.atomic_write(Path(folder) / REGRESSION_FILE) as partial:
+        skops.io.dump(regression, partial)
+    with files.atomic_write(Path(folder) / BACKBONE_FILE) as partial:
+        shutil.copy2(backbone_path, partial)
+    files.write_json(Path(folder) / CLASSES_FILE, list(classes))
+
+
+def finish(folder, metrics, report, fingerprint, splits, seed):
+    """Write report.txt and metrics.json, the last file of a classifier: it is complete.
+
+    Args:
+        folder: of the classifier.
+        metrics: a dict.
+        report: the text of report.txt.
+        fingerprint, splits, seed: what the classifier is made from.
+    """
+    files.write_text(Path(folder) / REPORT_FILE, report)
+    environment = {
+        "photos": {split: len(photos) for split, photos in splits._asdict().items()},
+        "seed": seed,
+        "versions": fingerprints.versions(),
+        "processor": f"{platform.system()} {platform.machine()}",
+    }
+    metrics = {**metrics, **environment, "made_from": fingerprint}
+    files.write_json(Path(folder) / METRICS_FILE, metrics)
+
+
+def fingerprint(recipe, splits, folder, settings):
+    """Return what a classifier is made from.
+
+    Args:
+        recipe: a row of config.RECIPES.
+        splits: datasets.Splits.
+        folder: of the classifier, output/<recipe>/<method>.
+        settings: {name: value} of the settings in config.py that SETTINGS lists.
+    """
+    parts = features.fingerprint(recipe, splits, settings["PRECISION"], settings["WEIGHTS"])
+    parts |= {name: value for name, value in settings.items() if name not in parts}
+    if Path(folder).name == "logistic_regression":
+        recorded = files.read_json(Path(folder).parent / "features" / features.FINGERPRINT_FILE)
+        parts |= {"mistakes": recipe.mistakes, "the features": fingerprints.digest(recorded)}
+    else:
+        fields = asdict(recipe).items()
+        parts |= {name: value for name, value in fields if name not in DOWNLOAD_FIELDS}
+    return fingerprints.fingerprint(parts)
+
+
+def is_up_to_date(folder, wanted):
+    """Return True if the classifier in a folder was made from what is wanted now.
+
+    If so, its report is printed. If it is out of date, the reasons are.
+
+    Args:
+        folder: of the classifier.
+        wanted: from `fingerprint`.
+    """
+    path, history = Path(folder) / METRICS_FILE, Path(folder) / HISTORY_FILE
+    metrics = files.read_json(path)
+    if metrics is None:
+        return False
+    changes = fingerprints.differences(metrics.get("made_from"), wanted)
+    # history.csv is written before metrics.json. If it is newer, another training has begun since,
+    # and has replaced the curves.
+    if history.is_file() and history.stat().st_mtime_ns > path.stat().st_mtime_ns:
+        changes.append("another training began here and was interrupted")
+    if changes:
+        console.info(f"training again: {'; '.join(changes)}")
+        return False
+    console.show((Path(folder) / REPORT_FILE).read_text(encoding="utf-8"))
+    console.info(f"{folder} is up to date; --force trains again")
+    return True
+
+
+def check_accuracy(folder, minimum):
+    """Return the exit status of train.py: 1 if the accuracy is below `minimum`, else None."""
+    accuracy = files.read_json(Path(folder) / METRICS_FILE)["accuracy"]
+    if minimum is not None and accuracy < minimum:
+        console.error(f"accuracy is {accuracy:.4f}, which is less than {minimum}")
+        return console.PARTLY
+    return None
+
+
+def find(output_dir, recipe, method=None):
+    """Return the folder of a recipe's finished classifier.
+
+    Args:
+        output_dir: config.OUTPUT_DIR.
+        recipe: a row of config.RECIPES.
+        method: "logistic_regression" or "fine_tune"; None: the recipe's own, or else the other.
+
+    Raises:
+        UserError: there is none.
+    """
+    methods = [method] if method else sorted(METHODS, key=lambda name: name != recipe.method)
+    folders = [Path(output_dir) / recipe.name / name for name in methods]
+    for folder in folders:
+        if (folder / METRICS_FILE).is_file():
+            return folder
+    raise unfinished(folders[0])
+
+
+def load(folder):
+    """Return the Classifier that train.py left in a folder. No file in it can run code.
+
+    Raises:
+        UserError: training has not finished there, or a file is damaged.
+    """
+    console.import_tensorflow()
+    return from_network(*load_network_and_classes(folder))
+
+
+def load_network_and_classes(folder):
+    """Return (network from photos to probabilities, class names) for either method.
+
+    Errors are those of `load`.
+    """
+    folder = Path(folder)
+    if not (folder / METRICS_FILE).is_file():
+        raise unfinished(folder)
+    classes = files.read_json(folder / CLASSES_FILE, list)
+    if classes is None or not all(isinstance(name, str) for name in classes):
+        path = folder / CLASSES_FILE
+        raise UserError(f"{path} is missing or damaged. {remedy(path)}")
+    # Each of the two files shows that this is logistic regression, if the other one is missing.
+    if any((folder / name).is_file() for name in (REGRESSION_FILE, BACKBONE_FILE)):
+        regression = load_regression(folder / REGRESSION_FILE)
+        network = append_regression(load_network(folder / BACKBONE_FILE), regression)
+    else:
+        network = load_network(folder / NETWORK_FILE)
+    outputs = max(2, network.output_shape[-1])
+    if len(classes) != outputs:
+        raise UserError(
+            f"{folder / CLASSES_FILE} has {len(classes)} class names, and the classifier has "
+            f"{outputs} outputs. {remedy(folder / CLASSES_FILE)}"
+        )
+    return network, classes
+
+
+def append_regression(backbone, regression):
+    """Return a network that ends with logistic regression, as a dense layer with its weights.
+
+    Args:
+        backbone: a network from photos to features.
+        regression: a fitted scikit-learn LogisticRegression.
+    """
+    import keras
+
+    from pyimagesearch import networks
+
+    # Two classes have one output, the probability of the second.
+    outputs = len(regression.coef_)
+    activation = "sigmoid" if outputs == 1 else "softmax"
+    dense = keras.layers.Dense(outputs, activation, dtype="float32", name=networks.PROBABILITIES)
+    network = keras.Model(backbone.input, dense(backbone.output))
+    dense.set_weights([regression.coef_.T, regression.intercept_])
+    return network
+
+
+def load_network(path):
+    """Return a saved Keras network, loaded in safe mode."""
+    import keras
+
+    with explain_loading_errors(path):
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def load_regression(path):
+    """Return a saved LogisticRegression; skops refuses types that it does not know."""
+    import skops.io
+    from sklearn.linear_model import LogisticRegression
+
+    with explain_loading_errors(path):
+        regression = skops.io.load(path, trusted=[])
+        if not isinstance(regression, LogisticRegression):
+            raise TypeError(f"it contains a {type(regression).__name__}")
+        return regression
+
+
+@contextmanager
+def explain_loading_errors(path):
+    """Turn the errors of Keras and skops for a damaged or strange file into one line."""
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is missing or damaged. {remedy(path)}")
+    try:
+        yield
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as failure:
+        reason = files.first_sentence(failure)
+        raise UserError(
+            f"{path} cannot be loaded: {reason}. {other_versions(path.parent)}{remedy(path)}"
+        ) from failure
+
+
+def other_versions(folder):
+    """Return which packages had other versions when a classifier was trained, as a sentence."""
+    trained_with = (files.read_json(folder / METRICS_FILE) or {}).get("versions", {})
+    others = [
+        f"{package} {trained_with[package]} (here {version(package)})"
+        for package in fingerprints.PACKAGES
+        if package in trained_with and trained_with[package] != version(package)
+    ]
+    return f"It was trained with {', '.join(others)}. " if others else ""
+
+
+def unfinished(folder):
+    """Return the error for a folder in which no training has finished."""
+    command = train_command(folder)
+    return UserError(f"{folder} has no finished classifier. Make it with: {command}")
+
+
+def remedy(path):
+    """Return how to make a file of a classifier again."""
+    return f"Make it again with: {train_command(path.parent, '--force')}"
+
+
+def train_command(folder, *options):
+    """Return the command that trains the classifier of a folder."""
+    recipe, method = Path(folder).parts[-2:]
+    return console.command("train", recipe, "--method", method, *options)
+
+
+def from_imagenet(backbone):
+    """Return a Classifier of ImageNet's 1,000 classes: a backbone without any training here."""
+    console.import_tensorflow()
+    from pyimagesearch import networks
+
+    return from_network(*networks.build_imagenet_classifier(backbone))
+
+
+def export(folder, kind):
+    """Write the classifier of a folder for another program; return the path.
+
+    Args:
+        folder: of a finished classifier.
+        kind: "onnx", "litert" or "saved_model".
+
+    Raises:
+        UserError: there is no finished classifier.
+    """
+    console.import_tensorflow()
+    network, classes = load_network_and_classes(folder)
+    target = Path(folder) / EXPORTS_FOLDER / exports.FILES[kind]
+    exports.write(network, kind, target)
+    files.write_json(target.with_name(CLASSES_FILE), classes)
+    return target
+
+
+def load_litert(folder):
+    """Return the Classifier that `train.py --export litert` wrote. It needs no TensorFlow.
+
+    Raises:
+        UserError: there is no export, or the LiteRT runtime is not installed.
+    """
+    path = Path(folder) / EXPORTS_FOLDER / exports.FILES["litert"]
+    command = train_command(folder, "--export", "litert")
+    classes = files.read_json(path.with_name(CLASSES_FILE), list)
+    if classes is None or not path.is_file():
+        raise UserError(f"{path} or its class names are missing. Make it with: {command}")
+    image_size, predict = exports.open_litert(path, command)
+    return Classifier(tuple(classes), image_size, lambda batch: both_classes(predict(batch)))

@@ -1,0 +1,168 @@
+"""Annotated photos: small copies with the predicted class and, on request, a heat map."""
+
+import importlib.util
+import itertools
+import os
+from pathlib import Path
+
+import cv2
+import imutils
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pyimagesearch.support import console, files
+
+# Pixels. The width is the tutorial's.
+WIDTH, MIN_HEIGHT, MAX_HEIGHT, MARGIN = 400, 40, 2000, 8
+LARGEST_FONT, SMALLEST_FONT = 20, 8
+# OpenCV's fonts have ASCII letters only; this one can write most class names. It comes with
+# matplotlib. Importing matplotlib takes longer than a prediction, so only its folder is looked up.
+FONT = (
+    Path(importlib.util.find_spec("matplotlib").origin).parent
+    / "mpl-data/fonts/ttf/DejaVuSans-Bold.ttf"
+)
+# Opacity of a heat map's colours over the photo, from 0 to 1.
+COLDEST, HOTTEST = 0.2, 0.65
+# File systems allow 255 bytes; this leaves room for a number and an ending.
+MAX_NAME_BYTES = 150
+
+
+class AnnotatedCopies:
+    """Writes annotated copies of the first photos of a run, each under a name of its own.
+
+    Args:
+        folder: for the copies.
+        limit: the number of photos to annotate.
+        show_windows: open a window with each copy, if there is a display.
+        heatmap_function: from heatmaps.heatmap_function; puts a heat map beside each photo. None:
+            no heat maps.
+    """
+
+    def __init__(self, folder, limit, show_windows=False, heatmap_function=None):
+        if show_windows and not has_display():
+            console.warn("--show needs a display; without one, the copies are only saved")
+            show_windows = False
+        self.folder, self.limit = Path(folder), limit
+        self.show_windows, self.heatmap_function = show_windows, heatmap_function
+        # In lower case: some file systems do not distinguish photo.png from PHOTO.png.
+        self.names = set()
+
+    def add(self, name, pixels, small_copy, probabilities, top_class):
+        """Write the copy of one photo, unless the limit is reached.
+
+        Args:
+            name: the photo's path or web address.
+            pixels: uint8 RGB (size, size, 3), the input of the network.
+            small_copy: the photo as `shrink` returns it.
+            probabilities: (classes,) floats.
+            top_class: (class name, probability) of the most likely class.
+        """
+        if len(self.names) >= self.limit:
+            return
+        text = "{}: {:.2%}".format(*top_class)
+        if self.heatmap_function is None:
+            picture = annotate(small_copy, text)
+        else:
+            heat = self.heatmap_function(pixels[None], [int(probabilities.argmax())])[0]
+            picture = annotate_with_heat(small_copy, heat, text)
+        save(self.folder / self.unique_name(name), picture)
+        if self.show_windows:
+            show(picture)
+
+    def unique_name(self, name):
+        """Return a file name for a photo's copy that no other photo of this run has."""
+        if "://" in name:
+            name = name.split("?")[0]  # the query of a web address
+        stem = os.fsencode(Path(name).stem)[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "photo"
+        ending = ".png" if self.heatmap_function is None else "_explained.png"
+        for number in itertools.count(1):
+            copy = f"{stem} ({number}){ending}" if number > 1 else f"{stem}{ending}"
+            if copy.casefold() not in self.names:
+                self.names.add(copy.casefold())
+                return copy
+
+    def report(self, photo_count):
+        """Print how many of the run's photos are annotated, and the folder of the copies."""
+        count = len(self.names)
+        if count == 0:
+            return
+        if count < photo_count:
+            annotated = f"the first {count:,} of {photo_count:,} photos"
+            console.info(f"annotated {annotated} -> {self.folder}. For more, use --copies N")
+        else:
+            photos = "1 photo" if count == 1 else f"{count:,} photos"
+            console.info(f"annotated {photos} -> {self.folder}")
+
+
+def has_display():
+    """Return True if a window can be opened."""
+    if os.name != "posix" or os.uname().sysname == "Darwin":
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def shrink(photo):
+    """Return a copy of a uint8 RGB photo, 400 pixels wide and 40 to 2000 pixels high."""
+    height = round(photo.shape[0] * WIDTH / photo.shape[1])
+    if MIN_HEIGHT <= height <= MAX_HEIGHT:
+        return imutils.resize(photo, width=WIDTH)
+    # The photo is too narrow or too wide to keep its aspect ratio.
+    return cv2.resize(photo, (WIDTH, min(max(height, MIN_HEIGHT), MAX_HEIGHT)))
+
+
+def annotate(picture, text):
+    """Return a copy of a picture from `shrink` with a line of green text on it."""
+    picture = Image.fromarray(picture)
+    ImageDraw.Draw(picture).text(
+        (MARGIN, MARGIN),
+        text,
+        font=fitting_font(text, WIDTH - 2 * MARGIN),
+        fill=(0, 255, 0),
+        stroke_width=2,
+        stroke_fill=(0, 0, 0),
+    )
+    return np.asarray(picture)
+
+
+def fitting_font(text, width):
+    """Return the largest font in which a text fits into `width` pixels, or else the smallest."""
+    for size in range(LARGEST_FONT, SMALLEST_FONT - 1, -1):
+        font = ImageFont.truetype(FONT, size)
+        if font.getlength(text) <= width:
+            break
+    return font
+
+
+def annotate_with_heat(picture, heat, text):
+    """Return two annotated copies side by side: the plain picture, and under its heat map."""
+    return np.hstack([annotate(picture, text), annotate(overlay_heat(picture, heat), text)])
+
+
+def overlay_heat(photo, heat):
+    """Return a photo with a heat map over it, from dark blue (0) to yellow (1).
+
+    Args:
+        photo: uint8 RGB (height, width, 3).
+        heat: (rows, columns) float32 from 0 to 1, stretched over the whole photo.
+    """
+    smooth = cv2.resize(heat, photo.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    # Colour-blind readers can read Viridis, and it survives printing in black and white.
+    colours = cv2.applyColorMap(np.uint8(255 * smooth), cv2.COLORMAP_VIRIDIS)
+    colours = cv2.cvtColor(colours, cv2.COLOR_BGR2RGB)
+    opacity = COLDEST + (HOTTEST - COLDEST) * smooth[..., None]
+    return np.uint8(opacity * colours + (1 - opacity) * photo)
+
+
+def save(path, picture):
+    """Write a uint8 RGB picture as PNG."""
+    with files.atomic_write(path) as partial:
+        Image.fromarray(picture).save(partial)
+
+
+def show(picture):
+    """Show a uint8 RGB picture in a window until a key is pressed."""
+    # OpenCV's Qt warns about missing fonts; the window has no text that needs them.
+    os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
+    cv2.imshow("Press any key to continue", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    cv2.waitKey(0)
+    cv2.destroyAllWindows()

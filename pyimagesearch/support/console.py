@@ -1,0 +1,323 @@
+"""Everything a script prints: milestones, progress, results, and errors on one line."""
+
+import argparse
+import errno
+import importlib.util
+import math
+import os
+import shlex
+import sys
+import time
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyimagesearch.support import files
+from pyimagesearch.support.errors import UserError
+
+# Exit statuses. 1: the script ran to its end, but some photos could not be read, or the accuracy
+# is below the required one. 2: an error. 130: Ctrl-C, which is 128 + SIGINT.
+PARTLY, MISTAKE, STOPPED = 1, 2, 130
+
+CONFIG = "pyimagesearch/config.py"
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full. Free some space, or set DATASET_DIR and OUTPUT_DIR in "
+    f"{CONFIG} to folders on another disk, and run the same command again",
+    errno.EDQUOT: "your disk quota is used up. Free some space and run the same command again",
+    errno.EACCES: "permission denied. Change the permissions (chmod), or choose another folder in "
+    f"{CONFIG}",
+    errno.EROFS: f"the disk is read-only. Choose another folder in {CONFIG}",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises UserError for wrong arguments."""
+
+    def error(self, message):
+        raise UserError(f"{message}. For the allowed arguments, run: python {sys.argv[0]} --help")
+
+
+def info(message):
+    """Print a milestone. Messages go to stderr and results to stdout, so a pipe gets results only.
+
+    The same holds for `warn` and `error`.
+    """
+    print(f"[INFO] {message}", file=sys.stderr, flush=True)
+
+
+def warn(message):
+    """Print a problem that does not stop the script."""
+    print(f"[WARN] {message}", file=sys.stderr, flush=True)
+
+
+def error(message):
+    """Print an error on one line, even if a file name in it contains line breaks."""
+    print(f"[ERROR] {' '.join(str(message).splitlines())}", file=sys.stderr, flush=True)
+
+
+def show(text):
+    """Print a result."""
+    print(text, flush=True)
+
+
+def argument_parser(description):
+    """Return a parser with the argument that all scripts share, --recipe."""
+    parser = Parser(description=description)
+    parser.add_argument("--recipe", metavar="NAME", help=f"a recipe of {CONFIG}")
+    return parser
+
+
+def whole_number(smallest):
+    """Return an argument type: a whole number of at least `smallest`."""
+
+    def parse(text):
+        if not text.isdecimal() or int(text) < smallest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {smallest}")
+        return int(text)
+
+    return parse
+
+
+def fraction(text):
+    """Return the number from 0 to 1 that an argument stands for, such as 0.85."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, such as 0.85")
+    return value
+
+
+def command(script, recipe, *arguments):
+    """Return the shell command that runs a script for a recipe."""
+    return shlex.join(["python", f"{script}.py", "--recipe", recipe, *map(str, arguments)])
+
+
+def require_package(package, feature):
+    """Check that an optional package is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"{feature} needs the package {package}, which is not installed. "
+            f"Install it with: pip install -r requirements-extras.txt"
+        )
+
+
+def run(main):
+    """Run a script's main function and end the process with its exit status.
+
+    An error that the user can fix is printed as one [ERROR] line. Any other exception is a bug in
+    this project and keeps its traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # The bytes of a file name may be invalid Unicode. Messages print them as \udc...
+        # Streams of Jupyter cannot be reconfigured.
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
+    try:
+        status = main()
+    except KeyboardInterrupt as interruption:
+        # The terminal has printed ^C on the current line.
+        print(file=sys.stderr)
+        position = f" ({interruption})" if str(interruption) else ""
+        info(f"stopped{position}. Run the same command again to resume")
+        status = STOPPED
+    except BrokenPipeError:
+        # The reader closed the pipe, as `head` does. Python flushes stdout once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = PARTLY
+    except Exception as failure:
+        message = describe(failure)
+        if message is None:
+            raise
+        error(message)
+        status = MISTAKE
+    sys.exit(status)
+
+
+def describe(failure):
+    """Return the message for an exception that the user can fix, or None for a bug."""
+    message = describe_config_error(failure)
+    if message is not None:
+        return message
+    if isinstance(failure, UserError):
+        return str(failure)
+    if isinstance(failure, OSError):
+        remedy = REMEDIES.get(failure.errno) or str(failure.strerror or failure)
+        return f"{failure.filename}: {remedy}" if failure.filename else remedy
+    # TensorFlow has its own exception for a full disk.
+    if os.strerror(errno.ENOSPC) in str(failure):
+        return REMEDIES[errno.ENOSPC]
+    return None
+
+
+def describe_config_error(failure):
+    """Return a message with the line of config.py that failed, or None for another exception."""
+    line = config_line(failure)
+    if line is None:
+        return None
+    if isinstance(failure, UserError):
+        reason = str(failure)
+    elif isinstance(failure, SyntaxError):
+        reason = failure.msg
+    else:
+        # As at the end of a traceback: "NameError: name 'Fase' is not defined".
+        reason = "".join(traceback.format_exception_only(failure)).strip()
+    return reason if reason.startswith(CONFIG) else f"{CONFIG}, line {line}: {reason}"
+
+
+def config_line(failure):
+    """Return the number of the line in config.py at which its import failed, or None."""
+    if isinstance(failure, SyntaxError):
+        # A file that cannot be parsed has no frame in the traceback.
+        return failure.lineno if is_config(failure.filename) else None
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(failure.__traceback__)
+        if is_config(frame.f_code.co_filename) and frame.f_code.co_name == "<module>"
+    ]
+    return lines[-1] if lines else None
+
+
+def is_config(filename):
+    """Return True if `filename`, from a traceback, is that of the project's config.py."""
+    return Path(filename or "").parts[-2:] == Path(CONFIG).parts
+
+
+def duration(seconds):
+    """Return a time in the units that people use: 0.4 s, 27 s, 2 min 10 s, 3 h 05 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextmanager
+def silence_stderr():
+    """Discard what libraries write to stderr. Exceptions are raised as usual.
+
+    C++ code writes to the file descriptor, not to sys.stderr.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(devnull)
+
+
+def import_tensorflow():
+    """Import TensorFlow, which takes seconds, without its page of messages on CUDA and oneDNN.
+
+    It prints some of them before it reads any setting, so no setting can turn them off.
+    """
+    with silence_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    # It warns if several networks are traced. A script with several networks has to trace them.
+    tf.get_logger().setLevel("ERROR")
+
+
+class Stopwatch:
+    """Measures the seconds since it was made, and those of earlier runs that were interrupted.
+
+    Args:
+        path: a small JSON file for the seconds of interrupted runs. A missing or damaged file
+            counts as 0 seconds. None: only this run counts.
+        key: stands for the work that is measured. Seconds of other work do not count.
+
+    In a `with` block, an exception saves the seconds.
+    """
+
+    def __init__(self, path=None, key=""):
+        self.path, self.key = path, key
+        self.earlier_seconds = 0 if path is None else read_seconds(path, key)
+        self.start = time.perf_counter()
+
+    @property
+    def seconds(self):
+        """Seconds of this run and of earlier ones."""
+        return self.earlier_seconds + time.perf_counter() - self.start
+
+    def save(self):
+        """Write the seconds to the file, for the next run."""
+        if self.path is not None:
+            files.write_json(self.path, {"key": self.key, "seconds": round(self.seconds, 3)})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exception_type, *_):
+        if exception_type is not None:
+            self.save()
+
+    def remove(self):
+        """Delete the file, when the work is finished."""
+        if self.path is not None:
+            files.remove(Path(self.path))
+
+    def __str__(self):
+        return duration(self.seconds)
+
+
+def read_seconds(path, key):
+    """Return the seconds that a stopwatch saved; 0 if the file is missing or of other work."""
+    saved = files.read_json(path) or {}
+    seconds = saved.get("seconds") if saved.get("key", key) == key else None
+    is_valid = type(seconds) in (int, float) and 0 <= seconds < math.inf
+    return seconds if is_valid else 0
+
+
+@contextmanager
+def progress(description, total):
+    """Show a progress bar, and give a function that advances it by a number of steps (1).
+
+    The bar is drawn only if stderr is a terminal, so that a log file contains milestones only.
+    After Ctrl-C the script prints how many of the `total` steps were completed. If `total` is
+    None, there is no bar and no count.
+    """
+    if total is None:
+        yield lambda steps=1: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        # rich would print results above the bar, on stderr, even if the user redirects stdout.
+        redirect_stdout=False,
+        disable=not (sys.stderr.isatty() and console.is_interactive),
+    ) as bar:
+        task = bar.add_task(description, total=total)
+        try:
+            yield lambda steps=1: bar.advance(task, steps)
+        except KeyboardInterrupt as interruption:
+            completed = bar.tasks[0].completed
+            raise KeyboardInterrupt(f"{description}: {completed:,} of {total:,}") from interruption

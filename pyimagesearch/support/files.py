@@ -1,0 +1,181 @@
+"""Files that are written completely or not at all, and folders that one run locks for itself."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyimagesearch.support.errors import UserError
+
+LOCK = ".lock"  # a file in each folder that a run has locked
+# A file that atomic_write has not finished. The group is the number of the process that writes it.
+PARTIAL = re.compile(r"\.[0-9a-f]{12}\.(\d+)\.partial.*")
+
+
+@contextmanager
+def atomic_write(path):
+    """Give a temporary path to write to, and rename it to `path` when the block ends.
+
+    If the block raises an exception, `path` stays as it was. The temporary file is deleted by
+    delete_leftovers if the process is killed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Keras and matplotlib choose a format by the suffix. The rest of the name is left out: `path`
+    # may already be as long as the file system allows.
+    suffixes = "".join(path.suffixes[-2:])[-20:]
+    partial = path.with_name(f".{uuid.uuid4().hex[:12]}.{os.getpid()}.partial{suffixes}")
+    try:
+        yield partial
+        if path.is_dir():
+            # os.replace cannot replace a folder that contains files.
+            remove(path)
+        os.replace(partial, path)
+    finally:
+        remove(partial)
+
+
+def require_room(path, size):
+    """Check that the disk has room for a new file of `size` bytes.
+
+    For writers such as HDF5, which do not survive a full disk.
+
+    Raises:
+        OSError: fewer bytes are free.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+@contextmanager
+def locked(folder, shared=False):
+    """Lock a folder while the block runs, so that no other run changes it.
+
+    The operating system removes the lock when the process ends, even if it is killed. An exclusive
+    lock also deletes the unfinished files of killed processes.
+
+    Args:
+        folder: made if it is missing and the lock is exclusive.
+        shared: for runs that only read the folder. Several of them may lock it at a time.
+
+    Raises:
+        UserError: another run has locked the folder.
+    """
+    folder = Path(folder)
+    path = folder / LOCK
+    if not shared:
+        folder.mkdir(parents=True, exist_ok=True)
+    elif not path.is_file():
+        # No run of this project has written the folder, so there is nothing to wait for.
+        yield
+        return
+    with open_lock(path, shared) as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as failure:
+            raise UserError(
+                f"another run is using {folder}. Wait until it has finished, or stop it"
+            ) from failure
+        except OSError as failure:
+            # Some network file systems do not support locks.
+            if failure.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        if not shared:
+            delete_leftovers(folder)
+        yield
+
+
+def open_lock(path, shared):
+    """Open a lock file: for reading if the lock is shared, otherwise for writing if possible.
+
+    NFS allows a shared lock only on a file that is open for reading, and an exclusive lock only on
+    one that is open for writing. Local disks allow both on a file that is open for reading, so a
+    lock file that this user may only read is not an error.
+    """
+    if not shared:
+        try:
+            return open(path, "a")
+        except PermissionError:
+            if not path.is_file():
+                raise
+    return open(path)
+
+
+def partial_path(path):
+    """Return where an unfinished file is stored so that a later run can resume it."""
+    return path.with_suffix(".partial")
+
+
+def delete_leftovers(folder):
+    """Delete the unfinished files of ended processes, in a folder and below it."""
+    for path in list(Path(folder).rglob(".*.partial*")):
+        match = PARTIAL.fullmatch(path.name)
+        if match and not is_running(int(match[1])):
+            remove(path)
+
+
+def is_running(process_id):
+    """Return True if there is a process with this number."""
+    try:
+        # Signal 0 only checks; it does not end the process.
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # It belongs to another user.
+        return True
+    return True
+
+
+def remove(path):
+    """Delete a file or a folder with its content, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    """Write `value` as JSON with one item per line."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path, kind=dict):
+    """Return the value in a JSON file, or None if it is missing, damaged or not a `kind`."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    return value if isinstance(value, kind) else None
+
+
+def write_text(path, text):
+    """Write `text` as UTF-8."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def printable(text):
+    """Return `text` with each invalid Unicode character, as file names may have, as "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def first_sentence(failure):
+    """Return the first sentence of an exception's message, on one line, without its full stop."""
+    message = " ".join(str(failure).split()) or type(failure).__name__
+    return message.split(". ")[0].rstrip(".")
+
+
+def file_stamp(path):
+    """Return the size in bytes and the modification time in nanoseconds of a file.
+
+    At least one of them changes when the file changes.
+    """
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns

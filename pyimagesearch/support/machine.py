@@ -1,0 +1,58 @@
+"""What this machine has: a GPU, the instruction sets of the processor, free memory."""
+
+import os
+from pathlib import Path
+
+# Files of Linux. The last one is a folder with the limits of a container (cgroup version 2).
+CPU_INFO = Path("/proc/cpuinfo")
+MEMORY_INFO = Path("/proc/meminfo")
+CONTAINER = Path("/sys/fs/cgroup")
+
+
+def has_gpu():
+    """Return True if TensorFlow computes on a GPU."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def processor_flags():
+    """Return the names of the processor's instruction sets on Linux; elsewhere an empty set."""
+    try:
+        lines = CPU_INFO.read_text().splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines if line.startswith("flags") for flag in line.split()}
+
+
+def computes_in_bfloat16():
+    """Return True if the processor has instructions for bfloat16. Otherwise bfloat16 is slow."""
+    return bool(processor_flags() & {"amx_bf16", "avx512_bf16"})
+
+
+def has_avx2():
+    """Return True if the processor has AVX2, as most of the last ten years do."""
+    return "avx2" in processor_flags()
+
+
+def available_memory():
+    """Return how many bytes a process can use before the machine begins to swap.
+
+    In a container this is at most what its limit leaves. On systems other than Linux it is half of
+    the machine's memory.
+    """
+    try:
+        lines = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())
+        available = int(lines["MemAvailable"].split()[0]) * 1024  # the file counts in KiB
+    except (OSError, KeyError):
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    try:
+        limit = int((CONTAINER / "memory.max").read_text())
+        used = int((CONTAINER / "memory.current").read_text())
+        lines = (CONTAINER / "memory.stat").read_text().splitlines()
+        # Cached pages of files count as used, but Linux frees them when memory is needed.
+        freeable = int(dict(line.split() for line in lines)["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        # There is no container, or its limit is "max".
+        return available
+    return min(available, limit - used + freeable)

@@ -1,0 +1,154 @@
+"""Photos that a user names after --image: files, folders, patterns and URLs."""
+
+import glob
+import http.client
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from pyimagesearch.support import photo_files
+
+# Limits of a download. The first is for connecting and for each wait for more data, the second for
+# the whole download.
+SOCKET_TIMEOUT_SECONDS = 10
+DOWNLOAD_TIMEOUT_SECONDS = 60
+MAX_DOWNLOAD_BYTES = 100_000_000
+MAX_REDIRECTS = 5
+
+URL_PREFIXES = ("http://", "https://")
+# Characters that stay as they are in a URL, besides ASCII letters, digits and "_.-~". "%" is one
+# of them: a URL may already be quoted.
+URL_CHARACTERS = "%/:=&?~+!$,;'@()*[]|"
+# Raised by urllib and the modules that it uses. ValueError: the URL is not valid.
+DOWNLOAD_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ValueError,
+    TimeoutError,
+    ConnectionError,
+)
+
+
+class Unreadable(ValueError):
+    """A photo that cannot be read. The message names the photo, the reason and the fix."""
+
+
+def expand(names):
+    """Yield the name of each photo that the user's `names` stand for, in their order.
+
+    A folder stands for all photos in it and below it, sorted by name. A pattern with `*`, `?` or
+    `[` that the shell did not expand stands for the matching files and folders. A name without a
+    match is yielded unchanged, and reading it raises the error.
+    """
+    for name in names:
+        if is_url(name):
+            yield name
+        elif os.path.isdir(name):
+            photos = photos_below(Path(name))
+            yield from map(str, photos)
+            if not photos:
+                yield name
+        elif not os.path.lexists(name) and glob.has_magic(name):
+            matches = matching_paths(name)
+            yield from expand(matches) if matches else [name]
+        else:
+            yield name
+
+
+def matching_paths(pattern):
+    """Return the sorted paths that match a pattern."""
+    paths = sorted(glob.glob(pattern, recursive=True))
+    if "**" in pattern:
+        # It also matches the files in the folders, so the folders would yield them again.
+        paths = [path for path in paths if not os.path.isdir(path)]
+    return paths
+
+
+def photos_below(folder):
+    """Return the photos in a folder and below it, sorted by name.
+
+    Links to folders are not followed. Hidden folders and those of archivers are left out.
+    """
+    photos = []
+    for parent, subfolders, _ in os.walk(folder):
+        # os.walk visits the folders that are left in this list.
+        subfolders[:] = sorted(name for name in subfolders if photo_files.is_visible(Path(name)))
+        photos += photo_files.photos_in(Path(parent))
+    return photos
+
+
+def fetch(name):
+    """Return the bytes of a file that a user named by a path or a URL.
+
+    Raises:
+        Unreadable: the file cannot be read or downloaded.
+    """
+    try:
+        return download(name) if is_url(name) else Path(name).read_bytes()
+    except IsADirectoryError as failure:
+        raise Unreadable(
+            f"{name} is a folder without photos. Give the path of a photo or of another folder"
+        ) from failure
+    except DOWNLOAD_ERRORS as failure:
+        reason = getattr(failure, "reason", None) or failure
+        # The text of an OSError without its number, such as "Connection refused".
+        reason = getattr(reason, "strerror", None) or reason
+        raise Unreadable(f"{name} cannot be downloaded: {reason}. Check the URL") from failure
+    except OSError as failure:
+        raise Unreadable(f"{name}: {failure.strerror}. Check the path after --image") from failure
+
+
+def exists(name):
+    """Return True if `name` is a file or a URL. The URL is not requested."""
+    return is_url(name) or (os.path.exists(name) and not os.path.isdir(name))
+
+
+def is_url(name):
+    """Return True if `name` is an http or https URL."""
+    return name.lower().startswith(URL_PREFIXES)
+
+
+class HttpRedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https URLs only: urllib would also open ftp URLs."""
+
+    max_redirections = MAX_REDIRECTS
+
+    def redirect_request(self, request, response, code, message, headers, url):
+        if not is_url(url):
+            raise urllib.error.URLError(f"it redirects to {url}, which is not an http or https URL")
+        return super().redirect_request(request, response, code, message, headers, url)
+
+
+def ascii_url(url):
+    """Return a URL in ASCII, as HTTP requires: host names in IDNA, other letters in %XX."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    path, query = (
+        urllib.parse.quote(part, safe=URL_CHARACTERS) for part in (parts.path, parts.query)
+    )
+    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
+
+
+def download(url):
+    """Return the bytes at a URL.
+
+    Raises:
+        one of DOWNLOAD_ERRORS: the server cannot be reached, reports an error, or exceeds a limit.
+    """
+    opener = urllib.request.build_opener(HttpRedirectHandler)
+    deadline = time.monotonic() + DOWNLOAD_TIMEOUT_SECONDS
+    request = urllib.request.Request(ascii_url(url), headers={"User-Agent": "pyimagesearch"})
+    with opener.open(request, timeout=SOCKET_TIMEOUT_SECONDS) as response:
+        data = bytearray()
+        # `read` waits until its buffer is full, however slowly a server sends. `read1` returns the
+        # bytes that have arrived, so the deadline is checked.
+        while chunk := response.read1(1 << 16):
+            data += chunk
+            if len(data) > MAX_DOWNLOAD_BYTES:
+                raise urllib.error.URLError(f"it is larger than {MAX_DOWNLOAD_BYTES / 1e6:.0f} MB")
+            if time.monotonic() > deadline:
+                raise urllib.error.URLError(f"it took longer than {DOWNLOAD_TIMEOUT_SECONDS} s")
+    return bytes(data)

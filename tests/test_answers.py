@@ -1,0 +1,92 @@
+import csv
+import io
+import json
+
+import pytest
+
+from pyimagesearch.report import answers
+
+TOP_CLASSES = [("Noodles/Pasta", 0.75), ("crème brûlée", 0.125)]
+
+
+def parse_csv(text):
+    """Return the rows of CSV as lists."""
+    return list(csv.reader(io.StringIO(text)))
+
+
+def test_table_is_one_line_per_photo_with_percentages():
+    text = answers.format_answer("table", "a.jpg", TOP_CLASSES)
+    assert text == "a.jpg  Noodles/Pasta: 75.00%, crème brûlée: 12.50%"
+
+
+def test_lines_are_the_name_and_then_one_line_per_class():
+    text = answers.format_answer("lines", "a.jpg", TOP_CLASSES)
+    assert text == "a.jpg\n 75.00% : Noodles/Pasta\n 12.50% : crème brûlée"
+
+
+def test_json_is_one_object_per_line():
+    text = answers.format_answer("json", "a.jpg", TOP_CLASSES)
+    assert "\n" not in text
+    assert json.loads(text) == {
+        "image": "a.jpg",
+        "classes": [
+            {"class": "Noodles/Pasta", "probability": 0.75},
+            {"class": "crème brûlée", "probability": 0.125},
+        ],
+    }
+
+
+def test_csv_has_one_row_of_column_names_above_the_first_answer():
+    text = "\n".join(
+        answers.format_answer("csv", name, TOP_CLASSES, first=name == "a.jpg")
+        for name in ("a.jpg", "b.jpg")
+    )
+    assert parse_csv(text) == [
+        ["image", "class", "probability", "class_2", "probability_2"],
+        ["a.jpg", "Noodles/Pasta", "0.75", "crème brûlée", "0.125"],
+        ["b.jpg", "Noodles/Pasta", "0.75", "crème brûlée", "0.125"],
+    ]
+
+
+def test_csv_and_json_keep_every_digit_of_a_probability():
+    top_classes = [("zebra", 0.1 + 0.2)]
+    row = parse_csv(answers.format_answer("csv", "a.jpg", top_classes, first=False))[0]
+    assert float(row[2]) == 0.1 + 0.2
+    answer = json.loads(answers.format_answer("json", "a.jpg", top_classes))
+    assert answer["classes"][0]["probability"] == 0.1 + 0.2
+
+
+def test_name_with_a_line_break_a_quote_or_a_comma_stays_one_answer():
+    name = 'a "b",\n c.jpg'
+    assert len(answers.format_answer("table", name, TOP_CLASSES).splitlines()) == 1
+    assert json.loads(answers.format_answer("json", name, TOP_CLASSES))["image"] == name
+    rows = parse_csv(answers.format_answer("csv", name, TOP_CLASSES))
+    assert len(rows) == 2
+    assert rows[1][0] == name
+
+
+@pytest.mark.parametrize("encoding", ["iso8859-2", "ascii", None])
+def test_json_has_only_ascii_characters_when_the_stream_is_not_unicode(encoding):
+    text = answers.format_answer("json", "crème.jpg", [("crème 🍮", 0.5)], encoding=encoding)
+    assert text.isascii()
+    answer = json.loads(text)
+    assert answer["image"] == "crème.jpg"
+    assert answer["classes"] == [{"class": "crème 🍮", "probability": 0.5}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF-16", "utf8"])
+def test_json_shows_letters_as_they_are_when_the_stream_is_unicode(encoding):
+    text = answers.format_answer("json", "crème.jpg", [("crème 🍮", 0.5)], encoding=encoding)
+    assert "crème 🍮" in text
+
+
+@pytest.mark.parametrize("kind", answers.FORMATS)
+def test_every_format_contains_the_name_and_the_classes(kind):
+    text = answers.format_answer(kind, "a.jpg", TOP_CLASSES)
+    for expected in ("a.jpg", "Noodles/Pasta", "crème brûlée"):
+        assert expected in text
+
+
+def test_unknown_format_is_refused():
+    with pytest.raises(ValueError, match=r"xml.*table, lines, json, csv"):
+        answers.format_answer("xml", "a.jpg", TOP_CLASSES)

@@ -1,0 +1,94 @@
+"""A copy is recognised by its content; rejected and duplicated photos are reported."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from pyimagesearch.support import copies, layouts
+from pyimagesearch.support.errors import UserError
+
+
+@pytest.fixture
+def pair():
+    """Write a source and a copy of it, with the same content and date; return their paths."""
+    paths = Path("source.jpg"), Path("target.jpg")
+    for path in paths:
+        path.write_bytes(b"photo")
+        os.utime(path, ns=(0, 10**18))
+    return paths
+
+
+def test_is_copy_with_the_same_content_and_date(pair):
+    assert copies.is_copy(*pair)
+
+
+def test_is_copy_with_the_same_content_and_another_date(pair):
+    os.utime(pair[1], (0, 0))
+    assert copies.is_copy(*pair)
+
+
+@pytest.mark.parametrize("content", [b"other", b"a longer photo"])
+def test_is_not_a_copy_with_other_content(pair, content):
+    pair[1].write_bytes(content)
+    assert not copies.is_copy(*pair)
+
+
+def test_is_not_a_copy_if_it_is_missing(pair):
+    pair[1].unlink()
+    assert not copies.is_copy(*pair)
+
+
+def test_refuse_source_in_dataset_names_the_folder():
+    photo = layouts.Original(Path("dataset/tiny/training/0_0.jpg"), 0, "training")
+    photo.path.parent.mkdir(parents=True)
+    copies.refuse_source_in_dataset({photo: Path("elsewhere/training/zebra/0_0.jpg")})
+    with pytest.raises(UserError, match="dataset/tiny/training is already in the dataset"):
+        copies.refuse_source_in_dataset({photo: Path("dataset/tiny/training/zebra/0_0.jpg")})
+
+
+def test_refuse_changed_splits_names_the_photo_that_was_in_another_split(pair):
+    earlier = Path("dataset/evaluation/zebra/source.jpg")
+    earlier.parent.mkdir(parents=True)
+    pair[1].rename(earlier)
+    photos = [
+        layouts.Original(Path("source.jpg"), 0, split) for split in ("training", "evaluation")
+    ]
+    targets = {photo: Path("dataset", photo.split, "zebra/source.jpg") for photo in photos}
+    # In both splits on purpose, as with validate_on_evaluation.
+    copies.refuse_changed_splits(targets, Path("dataset"))
+    targets[photos[1]] = Path("dataset/evaluation/apple/another.jpg")
+    with pytest.raises(UserError, match=r"source\.jpg now belongs in training.*Delete dataset"):
+        copies.refuse_changed_splits(targets, Path("dataset"))
+
+
+def test_report_rejected_lists_files_and_reasons_and_warns_of_the_first(capsys):
+    path = Path("dataset/rejected.csv")
+    rejected = [(Path("a.jpg"), "not a picture"), (Path("two\nlines.jpg"), "damaged: at 3, 4")]
+    copies.report_rejected(path, rejected)
+    with open(path, newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            ["file", "reason"],
+            ["a.jpg", "not a picture"],
+            ["two\nlines.jpg", "damaged: at 3, 4"],
+        ]
+    assert "2, listed in dataset/rejected.csv; the first: a.jpg: not a picture" in (
+        capsys.readouterr().err
+    )
+
+
+def test_report_rejected_empties_the_list_if_every_photo_is_intact(capsys):
+    copies.report_rejected(Path("rejected.csv"), [(Path("a.jpg"), "not a picture")])
+    capsys.readouterr()
+    copies.report_rejected(Path("rejected.csv"), [])
+    assert Path("rejected.csv").read_text().splitlines() == ["file,reason"]
+    assert capsys.readouterr().err == ""
+
+
+def test_report_duplicates_warns_of_the_same_content_in_two_splits_only(capsys):
+    copies.report_duplicates([("1a", "training", "a.jpg"), ("1a", "training", "b.jpg")])
+    assert capsys.readouterr().err == ""
+    copies.report_duplicates([("1a", "training", "a.jpg"), ("1a", "evaluation", "b.jpg")])
+    assert "exact copy in another split: 1. " in (message := capsys.readouterr().err)
+    assert "The first: a.jpg = b.jpg" in message

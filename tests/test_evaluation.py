@@ -1,0 +1,148 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_photo
+from PIL import Image
+
+from pyimagesearch.datasets import Photos
+from pyimagesearch.report import evaluation
+
+CLASSES = ("zebra", "Noodles/Pasta", "apple")
+TRUTH = np.array([0, 0, 1, 1, 2, 2])
+# The third photo is predicted as apple, the last as zebra; the others are correct.
+PREDICTED = np.array([0, 0, 2, 1, 2, 0])
+PROBABILITIES = np.eye(3)[PREDICTED] * 0.8 + 0.1
+
+
+@pytest.fixture(autouse=True)
+def _pictures_as_noise():
+    """Override the fixture of conftest.py: these tests draw real pictures."""
+
+
+@pytest.fixture
+def photos():
+    """Return a made photo for each label in TRUTH."""
+    paths = [Path(f"{number}.jpg") for number in range(len(TRUTH))]
+    for number, path in enumerate(paths):
+        make_photo(path, TRUTH[number], number)
+    return Photos(tuple(paths), TRUTH, CLASSES)
+
+
+# Metrics
+
+
+def test_numbers_are_the_ones_computed_by_hand():
+    numbers = evaluation.as_numbers(TRUTH, PROBABILITIES, CLASSES)
+    assert numbers["accuracy"] == pytest.approx(4 / 6)
+    zebra = numbers["classes"]["zebra"]
+    assert zebra["precision"] == pytest.approx(2 / 3)
+    assert zebra["recall"] == 1
+    assert zebra["f1"] == pytest.approx(0.8)
+    assert zebra["support"] == 2
+    assert numbers["classes"]["Noodles/Pasta"]["recall"] == 0.5
+
+
+def test_class_that_is_never_predicted_has_precision_0_and_no_warning(recwarn):
+    always_zebra = np.eye(3)[np.zeros(6, int)]
+    numbers = evaluation.as_numbers(TRUTH, always_zebra, CLASSES)
+    assert numbers["classes"]["apple"]["precision"] == 0
+    assert not list(recwarn)
+
+
+# Text
+
+
+def test_text_lists_the_classes_in_the_order_of_the_recipe():
+    lines = evaluation.as_text(TRUTH, PROBABILITIES, CLASSES).splitlines()
+    names = [line.strip().split("  ")[0] for line in lines[2:5]]
+    assert names == list(CLASSES)
+
+
+@pytest.mark.parametrize("count", [3, 12, 120])
+def test_confusion_text_has_the_class_numbers_under_their_columns(count):
+    classes = [f"class {number}" for number in range(count)]
+    lines = evaluation.confusion_text(np.arange(count), np.eye(count), classes).splitlines()
+    assert len({len(line) for line in lines[: count + 1]}) == 1
+    assert lines[count].split() == [f"({number})" for number in range(count)]
+    assert lines[count + 1 :] == [f"({number}) class {number}" for number in range(count)]
+
+
+def test_confusion_text_has_true_classes_as_rows():
+    lines = evaluation.confusion_text(TRUTH, PROBABILITIES, CLASSES).splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["2", "0", "0"],
+        ["0", "1", "1"],
+        ["1", "0", "1"],
+    ]
+
+
+# Which predictions are shown
+
+
+def test_most_confused_pairs_are_sorted_by_their_count():
+    truth = np.array([0, 0, 0, 1, 1, 2])
+    predicted = np.array([2, 2, 0, 0, 1, 2])
+    pairs = evaluation.most_confused(truth, np.eye(3)[predicted], CLASSES)
+    assert pairs == [("zebra", "apple", 2), ("Noodles/Pasta", "zebra", 1)]
+
+
+def test_at_most_ten_confused_pairs_are_reported():
+    truth = np.repeat(np.arange(5), 5)
+    predicted = np.tile(np.arange(5), 5)
+    pairs = evaluation.most_confused(truth, np.eye(5)[predicted], list("abcde"))
+    assert len(pairs) == 10
+
+
+def test_no_pair_is_confused_when_every_prediction_is_correct():
+    assert evaluation.most_confused(TRUTH, np.eye(3)[TRUTH], CLASSES) == []
+
+
+def test_predictions_are_sorted_by_the_probability_of_the_true_class():
+    truth = np.array([0, 0, 0, 0])
+    first = np.array([0.9, 0.2, 0.6, 0.4])
+    probabilities = np.stack([first, 1 - first], axis=1)
+    assert list(evaluation.most_confident_mistakes(truth, probabilities, 9)) == [1, 3]
+    assert list(evaluation.least_confident_correct(truth, probabilities, 9)) == [2, 0]
+    assert list(evaluation.least_confident_correct(truth, probabilities, 1)) == [2]
+
+
+def test_prediction_printed_as_100_percent_is_not_among_the_least_confident():
+    truth = np.array([0, 0, 0, 0])
+    first = np.array([1.0, 0.9999, 1 - 1e-12, 0.99996])
+    probabilities = np.stack([first, 1 - first], axis=1)
+    assert list(evaluation.least_confident_correct(truth, probabilities, 9)) == [1]
+
+
+# Files
+
+
+def test_evaluation_writes_its_pictures_and_lists_pairs_and_mistakes(photos, tmp_path):
+    numbers, text = evaluation.save_evaluation(tmp_path, "warmup_", photos, PROBABILITIES, 9)
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {"warmup_confusion.png", "warmup_mistakes.png", "warmup_uncertain.png"}
+    for name in drawn:
+        with Image.open(tmp_path / name) as picture:
+            picture.load()
+            assert picture.width > 200
+    assert numbers["accuracy"] == pytest.approx(4 / 6)
+    assert "Noodles/Pasta predicted as apple: 1 of 2" in text
+    assert "The most confident mistakes" in text
+    assert "2.jpg: Noodles/Pasta predicted as apple (90.00%)" in text
+
+
+def test_captions_have_both_classes_for_a_mistake_and_one_for_a_correct_prediction(photos):
+    described = evaluation.describe([0, 2], photos, PROBABILITIES)
+    assert described == [
+        (photos.paths[0], "0.jpg: zebra (90.00%)"),
+        (photos.paths[2], "2.jpg: Noodles/Pasta predicted as apple (90.00%)"),
+    ]
+
+
+def test_sheet_of_mistakes_is_deleted_when_there_are_no_mistakes(photos, tmp_path):
+    evaluation.save_evaluation(tmp_path, "", photos, PROBABILITIES, 9)
+    assert (tmp_path / "mistakes.png").exists()
+    _, text = evaluation.save_evaluation(tmp_path, "", photos, np.eye(3)[TRUTH], 9)
+    assert not (tmp_path / "mistakes.png").exists()
+    assert "No mistakes" in text
+    assert "The most confused pairs" not in text

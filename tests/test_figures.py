@@ -1,0 +1,186 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CLASSES, make_photo
+from PIL import Image
+
+from pyimagesearch import images
+from pyimagesearch.datasets import Photos
+from pyimagesearch.report import figures
+
+# History of one phase of two epochs, then one of one epoch.
+ROWS = [
+    {"phase": "a", "epoch": 1, "loss": 2.0, "accuracy": 0.2, "val_loss": 2.5, "val_accuracy": 0.1},
+    {"phase": "a", "epoch": 2, "loss": 1.0, "accuracy": 0.6, "val_loss": 1.5, "val_accuracy": 0.5},
+    {"phase": "b", "epoch": 1, "loss": 0.5, "accuracy": 0.8, "val_loss": 1.0, "val_accuracy": 0.7},
+]
+
+
+@pytest.fixture(autouse=True)
+def _pictures_as_noise():
+    """Override the fixture of conftest.py: these tests draw real pictures."""
+
+
+@pytest.fixture
+def drawn_figures(monkeypatch):
+    """Return the list of figures drawn so far. They stay open until the test ends."""
+    drawn = []
+    monkeypatch.setattr(figures.plt, "close", drawn.append)
+    yield drawn
+    monkeypatch.undo()
+    figures.plt.close("all")
+
+
+def make_photos(labels, classes):
+    """Write one photo per label and return them as a list."""
+    paths = [Path(f"{number}.jpg") for number in range(len(labels))]
+    for number, path in enumerate(paths):
+        make_photo(path, labels[number], number)
+    return Photos(tuple(paths), np.array(labels), classes)
+
+
+def lines_of(axes):
+    """Return [(x, y)] of the lines in a plot."""
+    return [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+
+
+def is_png(path):
+    with Image.open(path) as picture:
+        return picture.format == "PNG"
+
+
+# Training curves
+
+
+def test_curves_show_training_and_validation_of_every_epoch(tmp_path, drawn_figures):
+    figures.draw_curves(tmp_path / "warmup.png", ROWS[:2], "tiny: warmup")
+    drawn = {axes.get_ylabel(): lines_of(axes) for axes in drawn_figures[0].axes}
+    assert drawn == {
+        "loss": [([1, 2], [2.0, 1.0]), ([1, 2], [2.5, 1.5])],
+        "accuracy": [([1, 2], [0.2, 0.6]), ([1, 2], [0.1, 0.5])],
+    }
+    assert drawn_figures[0].get_suptitle() == "tiny: warmup"
+    assert is_png(tmp_path / "warmup.png")
+
+
+def test_curves_of_two_phases_are_not_joined_and_a_line_marks_the_second(tmp_path, drawn_figures):
+    figures.draw_curves(tmp_path / "history.png", ROWS, "tiny: all phases")
+    loss = drawn_figures[0].axes[0]
+    lines = lines_of(loss)
+    assert ([1, 2], [2.0, 1.0]) in lines
+    assert ([3], [0.5]) in lines
+    assert ([2.5, 2.5], [0, 1]) in lines
+    assert [text.get_text().strip() for text in loss.texts] == ["b"]
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "validation"]
+
+
+def test_moving_average_starts_again_with_each_phase(tmp_path, drawn_figures):
+    figures.draw_curves(tmp_path / "history.png", ROWS, "tiny", smoothing=0.5)
+    lines = lines_of(drawn_figures[0].axes[0])
+    assert ([1, 2], [2.0, 1.5]) in lines
+    assert ([3], [0.5]) in lines
+    assert "factor 0.5" in drawn_figures[0].get_suptitle()
+
+
+def test_smooth_is_the_exponential_moving_average():
+    np.testing.assert_allclose(figures.smooth([1, 2, 3], 0.8), [1, 1.2, 1.56])
+    assert figures.smooth([1, 2, 3], 0) == [1, 2, 3]
+
+
+def test_learning_has_a_smoothed_figure_only_when_smoothing_is_set(tmp_path):
+    figures.draw_learning(tmp_path, "plain", ROWS, "title", 0)
+    figures.draw_learning(tmp_path, "both", ROWS, "title", 0.8)
+    drawn = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert drawn == ["both.png", "both_smoothed.png", "plain.png"]
+
+
+def test_smoothed_figure_of_an_earlier_training_is_deleted(tmp_path):
+    figures.draw_learning(tmp_path, "history", ROWS, "title", 0.8)
+    figures.draw_learning(tmp_path, "history", ROWS, "title", 0)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["history.png"]
+
+
+# Sheets of photos
+
+
+def test_every_class_has_a_row_of_its_own_photos(tmp_path, drawn_figures):
+    photos = make_photos([0] * 7 + [1] * 2 + [2], CLASSES)
+    figures.draw_classes(tmp_path / "first_look.png", photos, per_class=5)
+    captions = [axes.get_title() for axes in drawn_figures[0].axes]
+    assert captions == [CLASSES[0]] * 5 + [CLASSES[1]] * 2 + [""] * 3 + [CLASSES[2]] + [""] * 4
+    drawn = [axes.images[0].get_array() for axes in drawn_figures[0].axes if axes.images]
+    # The made photos of a class have its colour: red, green or blue.
+    assert [picture.mean(axis=(0, 1)).argmax() for picture in drawn] == [0] * 5 + [1] * 2 + [2]
+
+
+def test_photos_of_a_class_are_spread_from_its_first_to_its_last(tmp_path, monkeypatch):
+    read = []
+    thumbnail = images.read_thumbnail
+    monkeypatch.setattr(images, "read_thumbnail", lambda path: read.append(path) or thumbnail(path))
+    photos = make_photos([0] * 9, CLASSES[:1])
+    figures.draw_classes(tmp_path / "first_look.png", photos, per_class=3)
+    assert [path.name for path in read] == ["0.jpg", "4.jpg", "8.jpg"]
+
+
+def test_only_the_first_20_classes_are_drawn_and_the_title_says_so(tmp_path, drawn_figures):
+    classes = tuple(f"class {number}" for number in range(30))
+    figures.draw_classes(tmp_path / "first_look.png", make_photos(range(30), classes), per_class=1)
+    assert len(drawn_figures[0].axes) == 20
+    assert "the first 20 of 30 classes" in drawn_figures[0].get_suptitle()
+
+
+def test_sheet_has_each_picture_under_its_caption_and_hides_the_empty_places(
+    tmp_path, drawn_figures
+):
+    pictures = [np.full((30, 40, 3), value, np.uint8) for value in (10, 20, 30, 40)]
+    captions = ["a", "b $x$", "c", "word " * 20]
+    figures.draw_sheet(tmp_path / "sheet.png", pictures, captions, "title")
+    axes = drawn_figures[0].axes
+    assert len(axes) == 6
+    assert [each.images[0].get_array().max() for each in axes[:4]] == [10, 20, 30, 40]
+    assert [each.get_title() for each in axes[:3]] == captions[:3]
+    assert max(map(len, axes[3].get_title().splitlines())) <= 34
+    assert not any(each.axison for each in axes)
+
+
+# Confusion matrix
+
+
+@pytest.mark.parametrize("count", [2, 11])
+def test_confusion_matrix_has_counts_shares_and_every_name(tmp_path, drawn_figures, count):
+    classes = [f"a rather long name {number}" for number in range(count)]
+    matrix = np.full((count, count), 1) + 8 * np.eye(count, dtype=int)
+    figures.draw_confusion(tmp_path / "confusion.png", matrix, classes)
+    axes = drawn_figures[0].axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts[0] == f"9\n{9 / (8 + count):.0%}"
+    assert len(texts) == count**2
+    assert axes.get_title() == f"Confusion matrix: {9 * count} of {matrix.sum()} correct"
+    assert [label.get_text() for label in axes.get_xticklabels()] == classes
+    # No label is cut off at the edge of the picture.
+    renderer = drawn_figures[0].canvas.get_renderer()
+    for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
+        box = label.get_window_extent(renderer)
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= drawn_figures[0].bbox.width
+
+
+def test_confusion_matrix_of_a_class_without_photos_has_zeros(tmp_path, drawn_figures, recwarn):
+    figures.draw_confusion(tmp_path / "confusion.png", np.array([[3, 1], [0, 0]]), ["a", "b"])
+    texts = [text.get_text() for text in drawn_figures[0].axes[0].texts]
+    assert texts == ["3\n75%", "1\n25%", "0", "0"]
+    assert not list(recwarn)
+
+
+def test_confusion_matrix_of_200_classes_has_every_fourth_name_and_no_counts(
+    tmp_path, drawn_figures
+):
+    classes = [f"class {number}" for number in range(200)]
+    figures.draw_confusion(tmp_path / "confusion.png", np.eye(200, dtype=int), classes)
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert picture.width < 5000
+    axes = drawn_figures[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == classes[::4]
+    assert not axes.texts

@@ -1,0 +1,65 @@
+import pytest
+
+from pyimagesearch.support import machine
+
+
+@pytest.fixture
+def cpu_info(tmp_path, monkeypatch):
+    """Replace /proc/cpuinfo by a file that a test writes."""
+    path = tmp_path / "cpuinfo"
+    monkeypatch.setattr(machine, "CPU_INFO", path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "bfloat16", "avx2"),
+    [
+        ("fpu sse2 avx2 avx512f avx512_bf16", True, True),
+        ("fpu sse2 avx2 amx_bf16", True, True),
+        ("fpu sse2 avx2 avx512f", False, True),
+        ("fpu sse2", False, False),
+    ],
+)
+def test_machine_reads_the_instruction_sets_of_the_processor(cpu_info, flags, bfloat16, avx2):
+    cores = (f"processor\t: {core}\nflags\t\t: {flags}\nbugs\t\t: none\n\n" for core in range(2))
+    cpu_info.write_text("".join(cores))
+    assert set(flags.split()) <= machine.processor_flags()
+    assert machine.computes_in_bfloat16() is bfloat16
+    assert machine.has_avx2() is avx2
+
+
+def test_machine_has_no_instruction_sets_when_the_system_does_not_list_them(cpu_info):
+    assert not cpu_info.exists()
+    assert machine.processor_flags() == set()
+    assert not machine.computes_in_bfloat16()
+    assert not machine.has_avx2()
+
+
+@pytest.mark.parametrize(
+    ("limit", "available"),
+    [("max", 8e9), ("2000000000", 1.6e9), ("20000000000", 8e9), (None, 8e9)],
+)
+def test_available_memory_is_at_most_what_a_container_may_use(
+    tmp_path, monkeypatch, limit, available
+):
+    """Cached pages of files count as used, but they can be freed."""
+    monkeypatch.setattr(machine, "MEMORY_INFO", tmp_path / "meminfo")
+    monkeypatch.setattr(machine, "CONTAINER", tmp_path)
+    (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable:    7812500 kB\n")
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("1000000000\n")
+    (tmp_path / "memory.stat").write_text("anon 400000000\ninactive_file 600000000\n")
+    assert machine.available_memory() == available
+
+
+def test_available_memory_is_half_of_all_when_the_system_does_not_report_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "MEMORY_INFO", tmp_path / "missing")
+    monkeypatch.setattr(machine, "CONTAINER", tmp_path)
+    sizes = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(machine.os, "sysconf", sizes.get)
+    assert machine.available_memory() == 500 * 4096
+
+
+def test_available_memory_of_this_machine_is_plausible():
+    assert 1e8 < machine.available_memory() < 1e14
