@@ -1,6 +1,5 @@
-"""The network of a recipe: its parts, what is frozen and trained, and its float32 copy."""
+"""The network of a recipe: its parts, where it can be cut, and what a phase trains."""
 
-import functools
 import sys
 from dataclasses import replace
 
@@ -9,492 +8,685 @@ import numpy as np
 import pytest
 from conftest import tiny_phase, tiny_recipe
 
-from pyimagesearch import classifier, config, networks
-from pyimagesearch import recipe as recipes
-from pyimagesearch.recipe import Head
+from pyimagesearch import config, networks
+from pyimagesearch.recipe import BACKBONES, Head
 from pyimagesearch.support import machine
 from pyimagesearch.support.errors import UserError
 
-WARMUP, UNFROZEN = tiny_recipe().phases
 
-
-def pixels(count=3, size=32):
+def make_photos(count=3, size=32):
+    """Return uint8 noise, (count, size, size, 3)."""
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
+def output_of(model, photos):
+    """Return what a model computes in inference mode."""
+    return model(photos, training=False).numpy()
+
+
 @pytest.fixture
-def network():
-    keras.utils.set_random_seed(0)
-    return networks.build(tiny_recipe(), None)
+def network(thin):
+    """Return the network of the tiny recipe, a thin VGG16 with a head."""
+    return networks.build(tiny_recipe(), None, seed=0)
 
 
-@functools.cache
-def network_of(name):
-    """Return the network of a row, built once for the tests that teach it nothing."""
-    return networks.build(config.RECIPES[name], None)
+def small_network():
+    """Return a network that is built as residual networks are.
+
+    It has a branch around block1_conv and one around block2_conv. The first ends with an Add
+    layer, the second with a `+`, which is an operation but not a layer.
+    """
+    photos = keras.Input((8, 8, 3), dtype="uint8", name="photos")
+    x = keras.layers.Rescaling(1 / 255, name="rescale")(photos)
+    x = keras.layers.Conv2D(4, 3, padding="same", name="stem")(x)
+    branch = keras.layers.Conv2D(4, 3, padding="same", name="block1_conv")(x)
+    branch = keras.layers.BatchNormalization(name="block1_bn")(branch)
+    x = keras.layers.Add(name="block1_add")([x, branch])
+    branch = keras.layers.Conv2D(4, 3, padding="same", name="block2_conv")(x)
+    branch = keras.layers.BatchNormalization(name="block2_bn")(branch)
+    x = keras.layers.Dropout(0.5, name="block2_drop")(x + branch)
+    x = keras.layers.Flatten(name=networks.FEATURES)(x)
+    x = keras.layers.Dense(3, activation="softmax", name=networks.PROBABILITIES)(x)
+    return keras.Model(photos, x)
 
 
-def body_weights(model):
+def train_a_step(model, phase):
+    """Train a model with the optimizer of a phase on eight photos of noise."""
+    networks.compile_for(model, phase)
+    photos = make_photos(8, model.input_shape[1])
+    model.fit(photos, np.arange(8) % model.output_shape[1], batch_size=4, verbose=0)
+
+
+def weights_by_layer(network):
+    """Return {layer name: its weights}."""
+    return {layer.name: layer.get_weights() for layer in network.layers}
+
+
+def changed_layers(network, weights_before):
+    """Return the names of the layers whose weights have changed."""
     return {
-        layer.name: [weight.numpy() for weight in layer.weights]
-        for layer in model.layers
-        if layer.name.startswith("block")
+        layer.name
+        for layer in network.layers
+        for old, new in zip(weights_before[layer.name], layer.get_weights(), strict=True)
+        if np.any(old != new)
     }
 
 
-def test_food11s_network_has_the_tutorials_shapes():
-    network = network_of("food11")
-    body = [layer for layer in network.layers if layer.name.startswith("block")]
-    assert sum(layer.count_params() for layer in body) == 14_714_688
+# The network of a recipe
+
+
+def test_network_is_a_backbone_then_features_then_a_head(network):
+    names = [layer.name for layer in network.layers]
+    assert (names[0], names[1]) == ("photos", "block1_conv1")
+    assert names[-5:] == [
+        *("block5_pool", "features"),
+        *("head_dense", "head_dropout", "probabilities"),
+    ]
+    assert network.input.dtype == "uint8"
+    assert network.output.shape == (None, 3)
+
+
+def test_head_of_food11_has_the_shapes_of_the_post():
+    network = networks.build(config.RECIPES["food11"], None)
+    backbone = [layer for layer in network.layers if layer.name.startswith("block")]
+    assert sum(layer.count_params() for layer in backbone) == 14_714_688
     assert network.get_layer("features").output.shape == (None, 25_088)
     assert network.get_layer("head_dense").count_params() == 25_088 * 512 + 512
     assert network.get_layer("probabilities").count_params() == 512 * 11 + 11
     assert network.get_layer("head_dropout").rate == 0.5
 
 
-def test_preprocessing_inside_the_network_is_vgg16s_own():
-    photos = pixels()
-    recipe = tiny_recipe()
-    keras.utils.set_random_seed(0)
-    inside = networks.predict_function(networks.build_feature_extractor(recipe, None))(photos)
-    keras.utils.set_random_seed(0)
-    bare = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
-    outside = keras.applications.vgg16.preprocess_input(photos.astype("float32"))
-    expected = bare(outside).numpy().reshape(len(photos), -1)
-    np.testing.assert_allclose(inside, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_rescale_divides_by_255():
-    recipe = tiny_recipe(preprocessing="rescale")
-    extractor = networks.build_feature_extractor(recipe, None)
-    scaled = keras.Model(extractor.input, extractor.get_layer("rescale").output)
-    np.testing.assert_allclose(scaled(pixels()).numpy(), pixels() / 255, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", config.RECIPES)
-def test_every_row_builds_its_network_and_can_be_cut_where_it_says(name):
-    recipe, network = config.RECIPES[name], network_of(name)
-    photos = pixels(2, recipe.image_size)
-    whole = networks.predict_function(network)(photos)
-    probabilities = classifier.from_network(network, recipe.classes).predict(photos)
-    assert probabilities.shape == (2, len(recipe.classes))
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
-    for phase in recipe.phases:
-        frozen, rest = networks.split_at(network, phase.unfreeze_after)
-        halves = rest(networks.predict_function(frozen)(photos)).numpy()
-        np.testing.assert_allclose(halves, whole, atol=1e-5)
-
-
-def test_frozen_part_then_rest_equals_the_whole_network(network):
-    whole = networks.predict_function(network)(pixels())
-    for cut in ("block1_conv1", "block3_conv2", "block4_pool", "block5_pool", None):
-        frozen, rest = networks.split_at(network, cut)
-        parts = networks.predict_function(rest)(networks.predict_function(frozen)(pixels()))
-        np.testing.assert_allclose(parts, whole, atol=1e-6)
-
-
-def test_few_photos_go_through_a_network_together():
-    numbers = keras.Input((1,))
-    ones = keras.ops.ones_like(numbers)
-    together = ones * keras.ops.sum(ones)
-    answers = networks.predict_function(keras.Model(numbers, together))(np.zeros((37, 1)))
-    assert answers.ravel().tolist() == [16] * 32 + [5] * 5
-
-
-@pytest.mark.parametrize("count", [1, 16, 21])
-def test_every_photo_is_answered_whatever_goes_together(network, count):
-    photos = pixels(count)
-    expected = network(photos, training=False)
-    np.testing.assert_allclose(networks.predict_function(network)(photos), expected, atol=1e-6)
-
-
-def learn_a_step(network, phase):
-    networks.unfreeze_after(network, phase.unfreeze_after)
-    learner = keras.Model(network.input, network.output)
-    networks.compile_for(learner, phase)
-    learner.fit(pixels(8), np.arange(8) % 3, batch_size=4, epochs=1, verbose=0)
-
-
-def test_phase_one_leaves_every_backbone_weight_untouched(network):
-    before = body_weights(network)
-    head = network.get_layer("head_dense").kernel.numpy()
-    learn_a_step(network, tiny_phase("warmup", learning_rate=0.1))
-    for name, weights in body_weights(network).items():
-        for was, now in zip(before[name], weights, strict=True):
-            np.testing.assert_array_equal(was, now)
-    assert np.any(network.get_layer("head_dense").kernel.numpy() != head)
-
-
-def test_phase_two_changes_the_layers_after_the_cut_and_no_other(network):
-    before = body_weights(network)
-    learn_a_step(network, tiny_phase("unfrozen", unfreeze_after="block4_pool", learning_rate=0.1))
-    changed = {
-        name
-        for name, weights in body_weights(network).items()
-        if any(np.any(a != b) for a, b in zip(before[name], weights, strict=True))
-    }
-    assert changed == {"block5_conv1", "block5_conv2", "block5_conv3"}
-
-
-def test_trainable_counts_grow_from_phase_to_phase(network):
-    networks.unfreeze_after(network, WARMUP.unfreeze_after)
-    first = networks.count_trainable(network)
-    assert [layer.name for layer in network.layers if layer.trainable_weights] == [
-        "head_dense",
-        "probabilities",
-    ]
-    networks.unfreeze_after(network, UNFROZEN.unfreeze_after)
-    assert [layer.name for layer in network.layers if layer.trainable_weights] == [
-        *("block5_conv1", "block5_conv2", "block5_conv3"),
-        *("head_dense", "probabilities"),
-    ]
-    assert networks.count_trainable(network) == first + 3 * (3 * 3 * 512 * 512 + 512)
-    networks.unfreeze_after(network, WARMUP.unfreeze_after)
-    assert networks.count_trainable(network) == first
-
-
-def test_probabilities_are_float32_and_sum_to_one_in_sixteen_bits():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        network = networks.build(tiny_recipe(), None)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    rows = networks.predict_function(network)(pixels())
-    assert rows.dtype == np.float32
-    np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("flags", "policy"),
-    [
-        ({"avx512f"}, "float32"),
-        ({"avx512f", "avx512_bf16"}, "mixed_bfloat16"),
-        ({"amx_bf16"}, "mixed_bfloat16"),
-    ],
-)
-def test_auto_precision_follows_the_processor(monkeypatch, flags, policy):
-    monkeypatch.setattr(machine, "processor_flags", lambda: flags)
-    monkeypatch.setattr(networks.tf.config, "list_physical_devices", lambda kind: [])
-    assert networks.fastest_precision() == policy
-
-
-def test_misspelt_precision_is_refused():
-    with pytest.raises(UserError, match=r"'float23'.*mixed_bfloat16"):
-        networks.set_precision("float23")
-
-
-@pytest.fixture
-def efficient(tmp_path):
-    """Return (a recipe on EfficientNetB0, a file of weights that normalise)."""
-    photos = keras.Input((32, 32, 3))
-    network = keras.applications.EfficientNetB0(
-        include_top=False, weights=None, input_tensor=photos
-    )
-    layer = next(e for e in network.layers if isinstance(e, keras.layers.Normalization))
-    layer.adapt_mean.assign([0.485, 0.456, 0.406])
-    layer.adapt_variance.assign([0.229, 0.224, 0.225])
-    # Random numbers would make features of a millionth.
-    network.get_layer("top_bn").gamma.assign(np.full(1280, 1e6))
-    path = tmp_path / "efficient.weights.h5"
-    network.save_weights(path)
-    phases = (tiny_phase("head"),)
-    return tiny_recipe(backbone="EfficientNetB0", image_size=32, phases=phases), str(path)
-
-
-def some_photos():
-    return np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
-
-
-def test_a_copy_in_32_bits_normalises_as_the_network_does(efficient):
-    network = networks.build(*efficient)
-    copy = networks.float32_copy(network)
-    expected = networks.predict_function(network)(some_photos())
-    assert np.ptp(expected) > 0.01
-    np.testing.assert_allclose(networks.predict_function(copy)(some_photos()), expected, rtol=1e-4)
-
-
-def test_a_copy_in_32_bits_rounds_nowhere_to_16():
-    """ConvNeXt's downsampling has inputs of its own."""
-    networks.set_precision("mixed_bfloat16")
-    recipe = tiny_recipe(backbone="ConvNeXtTiny", image_size=32, phases=(tiny_phase("head"),))
-    copy = networks.float32_copy(networks.build(recipe, None))
-    inputs, others = [], []
-    for layer in copy._flatten_layers():
-        kinds = inputs if isinstance(layer, keras.layers.InputLayer) else others
-        kinds.append(layer)
-    assert [each.dtype for each in inputs].count("float32") == 4
-    assert {each.dtype for each in inputs} == {"uint8", "float32"}
-    computing = [each for each in others if not isinstance(each, keras.Model)]
-    assert {each.compute_dtype for each in computing} == {"float32"}
-
-
-def test_the_frozen_part_drops_nothing_while_the_rest_learns(efficient):
-    recipe, path = efficient
-    recipe = replace(recipe, head=Head(pooling="flatten", units=8, dropout=0, output="softmax"))
-    network = networks.build(recipe, path)
-    drops = [each for each in network.layers if isinstance(each, keras.layers.Dropout)]
-    assert len(drops) > 5
-    learner = networks.with_frozen_part(network, None)
-    expected = networks.predict_function(network)(some_photos())
-    for training in (False, True):
-        said = learner(some_photos(), training=training)
-        np.testing.assert_allclose(said, expected, rtol=1e-4)
-    networks.unfreeze_after(network, recipe.phases[0].unfreeze_after)
-    assert [id(w) for w in learner.trainable_weights] == [id(w) for w in network.trainable_weights]
-
-
-def test_weights_from_a_file_make_the_network_that_keras_download_makes(efficient, monkeypatch):
-    recipe, path = efficient
-    mine = networks.build_feature_extractor(recipe, path)
-    module = sys.modules[keras.applications.EfficientNetB0.__module__]
-    monkeypatch.setattr(module.file_utils, "get_file", lambda *_, **__: path)
-    its = networks.build_feature_extractor(recipe, "imagenet")
-    expected = networks.predict_function(its)(some_photos())
-    close = {"rtol": 1e-3, "atol": 1e-4 * np.abs(expected).max()}
-    np.testing.assert_allclose(networks.predict_function(mine)(some_photos()), expected, **close)
-
-
-@pytest.mark.parametrize("name", ["my photos", "küche", "_mine", "2026-11"])
-def test_a_network_answers_whatever_its_recipe_is_called(name):
-    network = networks.build(replace(tiny_recipe(), name=name), None)
-    network = networks.float32_copy(network)
-    photos = np.zeros((2, 32, 32, 3), np.uint8)
-    assert networks.predict_function(network)(photos).shape == (2, 3)
-
-
-def test_weights_digest_changes_with_a_single_number(network):
-    before = networks.weights_digest(network)
-    kernel = network.get_layer("head_dense").kernel
-    kernel.assign(kernel + 1e-3)
-    assert networks.weights_digest(network) != before
-
-
-def test_head_has_the_units_and_dropout_of_its_row():
-    network = networks.build(
-        tiny_recipe(head=Head(pooling="flatten", units=5, dropout=0.25, output="softmax")), None
-    )
-    assert network.get_layer("head_dense").units == 5
-    assert network.get_layer("head_dropout").rate == 0.25
-
-
-def test_phases_of_every_row_open_what_they_say():
-    opened = {}
-    for name, recipe in config.RECIPES.items():
-        network = network_of(name)
-        for phase in recipe.phases:
-            networks.unfreeze_after(network, phase.unfreeze_after)
-            learning = [layer.name for layer in network.layers if layer.trainable_weights]
-            opened[name, phase.name] = [each for each in learning if "head" not in each]
-    block5 = ["block5_conv1", "block5_conv2", "block5_conv3"]
-    block4 = ["block4_conv1", "block4_conv2", "block4_conv3"]
-    for name in ("food5k", "food11", "sample", "digits"):
-        assert opened[name, "warmup"] == ["probabilities"]
-        assert opened[name, "unfrozen"] == [*block5, "probabilities"]
-    assert opened["knifey_spoony", "fine_tuning"] == [*block4, *block5, "probabilities"]
-    assert opened["cats_vs_dogs_features", "head"] == ["probabilities"]
-    assert opened["cats_vs_dogs", "unfrozen"] == [*block5, "probabilities"]
-    assert opened["simpsons", "unfrozen"] == [
-        *(f"conv5_block{block}_{part}_conv" for block in (2, 3) for part in (1, 2, 3)),
-        "probabilities",
-    ]
-
-
-def test_batch_normalization_stays_frozen_while_the_blocks_around_it_learn():
-    recipe = config.RECIPES["simpsons"]
-    keras.utils.set_random_seed(0)
-    network = networks.build(replace(recipe, image_size=64), None)
-    networks.unfreeze_after(network, recipe.phases[1].unfreeze_after)
-    learner = keras.Model(network.input, network.output)
-    networks.compile_for(learner, replace(recipe.phases[1], learning_rate=0.1))
-    normalisers = [each for each in network.layers if "BatchNorm" in type(each).__name__]
-    assert len(normalisers) == 53
-    before = [weight.numpy() for layer in normalisers for weight in layer.weights]
-    kernel = network.get_layer("conv5_block3_1_conv").kernel.numpy()
-    learner.fit(pixels(4, 64), np.arange(4) % 2, verbose=0)
-    after = [weight.numpy() for layer in normalisers for weight in layer.weights]
-    for was, now in zip(before, after, strict=True):
-        np.testing.assert_array_equal(was, now)
-    assert np.any(network.get_layer("conv5_block3_1_conv").kernel.numpy() != kernel)
-
-
-def test_cats_vs_dogs_way_two_has_30_weight_tensors_of_which_4_learn():
-    network = network_of("cats_vs_dogs")
-    assert len(network.weights) == 30
-    networks.unfreeze_after(network, config.RECIPES["cats_vs_dogs"].phases[0].unfreeze_after)
-    assert len(network.trainable_weights) == 4
-    assert network.get_layer("features").output.shape == (None, 8_192)
-
-
-def test_the_two_ways_of_cats_vs_dogs_differ_by_dropout():
-    ways = [network_of(f"cats_vs_dogs{end}") for end in ("_features", "")]
-    names = [[layer.name for layer in way.layers if "head" in layer.name] for way in ways]
-    assert names == [["head_dense", "head_dropout"], ["head_dense"]]
-
-
-def test_simpsons_head_stands_on_2048_averages():
-    network = network_of("simpsons")
+def test_head_of_simpsons_reads_2048_averages():
+    network = networks.build(config.RECIPES["simpsons"], None)
     assert network.get_layer("features").output.shape == (None, 2_048)
     assert network.get_layer("probabilities").count_params() == 2_049
 
 
+def test_cats_vs_dogs_trains_4_of_30_weight_tensors_first():
+    recipe = config.RECIPES["cats_vs_dogs"]
+    network = networks.build(recipe, None)
+    assert len(network.weights) == 30
+    networks.unfreeze_after(network, recipe.phases[0].unfreeze_after)
+    assert len(network.trainable_weights) == 4
+    assert network.get_layer("features").output.shape == (None, 8_192)
+
+
 @pytest.mark.parametrize(
-    "backbone", ["MobileNetV3Small", "EfficientNetB0", "DenseNet121", "ConvNeXtTiny"]
+    ("head", "layers"),
+    [
+        ({"units": 5, "dropout": 0.25}, ["head_dense", "head_dropout"]),
+        ({"units": 5, "dropout": 0}, ["head_dense"]),
+        ({"units": None, "dropout": 0}, []),
+    ],
 )
-def test_any_backbone_works_at_its_own_size_and_can_be_cut(backbone):
+def test_head_has_only_the_layers_of_its_row(thin, head, layers):
+    head = Head(pooling="average", output="softmax", **head)
+    network = networks.build(tiny_recipe(head=head), None)
+    assert [layer.name for layer in network.layers if "head" in layer.name] == layers
+    if head.units:
+        assert network.get_layer("head_dense").units == 5
+    if head.dropout:
+        assert network.get_layer("head_dropout").rate == 0.25
+
+
+def test_sigmoid_head_has_one_output_for_two_classes(thin):
+    head = Head(pooling="flatten", units=None, dropout=0, output="sigmoid")
+    network = networks.build(tiny_recipe(classes=("cat", "dog"), head=head), None)
+    assert network.output.shape == (None, 1)
+
+
+def test_seed_gives_the_same_head_again(thin):
+    def build(seed):
+        return networks.weights_digest(networks.build(tiny_recipe(), None, seed))
+
+    assert build(1) == build(1)
+    assert build(1) != build(2)
+
+
+@pytest.mark.parametrize("name", ["my photos", "küche", "_mine", "2026-11"])
+def test_network_can_be_built_and_copied_for_any_name_of_a_recipe(thin, name):
+    network = networks.build(replace(tiny_recipe(), name=name), None)
+    copy = networks.float32_copy(network)
+    assert networks.predict_function(copy)(make_photos(2)).shape == (2, 3)
+
+
+# Preprocessing
+
+
+def test_preprocessing_of_the_backbone_is_part_of_the_network():
+    keras.utils.set_random_seed(0)
+    extractor = networks.build_feature_extractor(tiny_recipe(), None)
+    keras.utils.set_random_seed(0)
+    plain = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    pixels = keras.applications.vgg16.preprocess_input(make_photos().astype("float32"))
+    expected = output_of(plain, pixels).reshape(3, -1)
+    # The extractor may use faster convolutions, which round differently.
+    np.testing.assert_allclose(output_of(extractor, make_photos()), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_rescale_divides_pixels_by_255_instead(thin):
+    network = networks.build(tiny_recipe(preprocessing="rescale"), None)
+    scaled = keras.Model(network.input, network.get_layer("rescale").output)
+    np.testing.assert_allclose(output_of(scaled, make_photos()), make_photos() / 255, atol=1e-6)
+
+
+EFFICIENTNET = tiny_recipe(
+    backbone="EfficientNetB0",
+    image_size=32,
+    head=Head(pooling="flatten", units=None, dropout=0, output="softmax"),
+    phases=(tiny_phase("head"),),
+)
+
+
+@pytest.fixture(scope="module")
+def normalizing_weights(tmp_path_factory):
+    """Return the path of weights for EfficientNetB0, which normalizes pixels by itself."""
+    photos = keras.Input((32, 32, 3))
+    network = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_tensor=photos
+    )
+    is_normalization = keras.layers.Normalization
+    layer = next(layer for layer in network.layers if isinstance(layer, is_normalization))
+    layer.adapt_mean.assign([0.485, 0.456, 0.406])
+    layer.adapt_variance.assign([0.229, 0.224, 0.225])
+    # With random weights, the features would be about a millionth.
+    network.get_layer("top_bn").gamma.assign(np.full(1280, 1e6))
+    path = tmp_path_factory.mktemp("weights") / "efficientnet.weights.h5"
+    network.save_weights(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def efficientnet(normalizing_weights):
+    """Return the network of EFFICIENTNET. No test may change its weights."""
+    networks.set_precision("float32")
+    return networks.build(EFFICIENTNET, normalizing_weights)
+
+
+def test_weights_from_a_file_give_the_network_that_keras_builds_from_its_download(
+    efficientnet, normalizing_weights, monkeypatch
+):
+    """For its own download, Keras adds a layer to EfficientNet."""
+    from_file = keras.Model(efficientnet.input, efficientnet.get_layer("features").output)
+    module = sys.modules[keras.applications.EfficientNetB0.__module__]
+    monkeypatch.setattr(module.file_utils, "get_file", lambda *_, **__: normalizing_weights)
+    from_download = networks.build_feature_extractor(EFFICIENTNET, "imagenet")
+    expected = output_of(from_download, make_photos())
+    tolerance = {"rtol": 1e-3, "atol": 1e-4 * np.abs(expected).max()}
+    np.testing.assert_allclose(output_of(from_file, make_photos()), expected, **tolerance)
+
+
+# Where a network can be cut
+
+
+def test_network_can_be_cut_at_a_layer_that_no_branch_goes_around():
+    assert networks.cut_points(small_network()) == [
+        *("rescale", "stem"),
+        "block1_add",  # not in block1: its branch also reads stem
+        "block2_drop",  # the `+` before it is not a layer, so it has no name of its own
+        *("features", "probabilities"),
+    ]
+
+
+def layers_that_keras_can_cut(network):
+    """Return the names of the layers at which Keras builds a model of the layers after them."""
+    possible = []
+    for layer in network.layers[1:-1]:
+        try:
+            keras.Model(layer.output, network.output)
+        except ValueError:
+            continue
+        possible.append(layer.name)
+    return possible
+
+
+def test_cut_points_of_the_small_network_are_those_of_keras():
+    network = small_network()
+    assert networks.cut_points(network)[:-1] == layers_that_keras_can_cut(network)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "VGG16",
+        pytest.param("ResNet50", marks=pytest.mark.soak),
+        pytest.param("MobileNetV3Small", marks=pytest.mark.soak),
+    ],
+)
+def test_cut_points_of_a_backbone_are_those_of_keras(backbone):
+    recipe = tiny_recipe(backbone=backbone, image_size=32, phases=(tiny_phase("head"),))
+    network = networks.build(recipe, None)
+    assert networks.cut_points(network)[:-1] == layers_that_keras_can_cut(network)
+
+
+def test_vgg16_can_be_cut_at_every_layer_but_its_input():
+    network = networks.build(tiny_recipe(), None)
+    layers = [layer.name for layer in network.layers]
+    assert networks.cut_points(network) == layers[1:]
+
+
+@pytest.mark.parametrize("name", config.RECIPES)
+def test_row_can_be_cut_where_its_phases_begin(name):
+    # Small photos give the same layers.
+    recipe = replace(config.RECIPES[name], image_size=32)
+    network = networks.build(recipe, None)
+    expected = output_of(network, make_photos(2))
+    for phase in recipe.phases:
+        frozen_part, trained_part = networks.split_at(network, phase.unfreeze_after)
+        halves = output_of(trained_part, output_of(frozen_part, make_photos(2)))
+        np.testing.assert_allclose(halves, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "cut", ["block1_conv1", "block3_conv2", "block4_pool", "block5_pool", None]
+)
+def test_frozen_part_then_trained_part_equals_the_whole_network(network, cut):
+    frozen_part, trained_part = networks.split_at(network, cut)
+    halves = output_of(trained_part, output_of(frozen_part, make_photos()))
+    np.testing.assert_allclose(halves, output_of(network, make_photos()), atol=1e-6)
+
+
+def test_part_between_two_cuts_computes_one_from_the_other(network):
+    photos = make_photos()
+    first = output_of(networks.part_between(network, "photos", "block3_pool"), photos)
+    last = output_of(networks.part_between(network, "block3_pool", None), first)
+    frozen_part, _ = networks.split_at(network, None)
+    np.testing.assert_allclose(last, output_of(frozen_part, photos), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        pytest.param(name, marks=[] if name == "MobileNetV3Small" else [pytest.mark.soak])
+        for name in BACKBONES
+    ],
+)
+def test_any_backbone_can_be_built_at_its_own_size_and_cut(backbone):
     head = Head(pooling="average", units=None, dropout=0, output="softmax")
     recipe = tiny_recipe(
         backbone=backbone, image_size=None, head=head, phases=(tiny_phase("head"),)
     )
-    assert recipe.image_size == recipes.BACKBONES[backbone] == 224
     network = networks.build(recipe, None)
     cuts = networks.cut_points(network)
-    cut = cuts[cuts.index("features") - 3]
+    # The nearest to the middle of the backbone.
+    cut = cuts[cuts.index("features") // 2]
     frozen_part, trained_part = networks.split_at(network, cut)
-    photos = pixels(1, 224)
-    frozen_outputs = networks.predict_function(frozen_part)(photos)
-    halves = networks.predict_function(trained_part)(frozen_outputs)
-    np.testing.assert_allclose(halves, networks.predict_function(network)(photos), atol=1e-5)
+    photos = make_photos(1, BACKBONES[backbone])
+    halves = output_of(trained_part, output_of(frozen_part, photos))
+    np.testing.assert_allclose(halves, output_of(network, photos), atol=1e-5)
 
 
-@pytest.mark.parametrize("backbone", ["VGG16", "ResNet50", "MobileNetV3Small"])
-def test_cut_points_are_the_layers_at_which_keras_can_cut(backbone):
-    size = {"image_size": 32, "backbone": backbone, "phases": (tiny_phase("head"),)}
-    network = networks.build(tiny_recipe(**size), None)
-    names = [layer.name for layer in network.layers[1:]]
-    possible = []
-    for name in names[: names.index("features")]:
-        try:
-            keras.Model(network.get_layer(name).output, network.output)
-        except ValueError:
-            continue
-        possible.append(name)
-    allowed = networks.cut_points(network)
-    in_backbone = [name for name in allowed[: allowed.index("features")] if name in names]
-    assert in_backbone == possible
-
-
-def test_backbones_are_those_of_keras_applications_at_their_sizes():
-    names = {name for name in vars(keras.applications) if name[0].isupper()}
-    assert set(recipes.BACKBONES) == names
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("backbone", recipes.BACKBONES)
-def test_image_sizes_are_those_that_keras_builds_by_default(backbone):
-    network = getattr(keras.applications, backbone)(weights=None)
-    # MobileNetV3 takes any size. It was trained at 224.
-    assert recipes.BACKBONES[backbone] == (network.input_shape[1] or 224)
-    keras.backend.clear_session()
-
-
-@pytest.mark.parametrize("backbone", ["VGG16", "Xception", "InceptionV3"])
-def test_smallest_image_is_the_smallest_that_keras_builds(backbone):
-    smallest = recipes.SMALLEST_IMAGE.get(backbone, recipes.SMALLEST_IMAGE_OF_OTHERS)
-
-    def build(size):
-        application = getattr(keras.applications, backbone)
-        return application(include_top=False, weights=None, input_shape=(size, size, 3))
-
-    assert 0 not in build(smallest).output.shape[1:]
-    with pytest.raises(ValueError, match=f"at least {smallest}x{smallest}"):
-        build(smallest - 1)
+# Cuts that are refused
 
 
 def cut_error(*cuts, backbone="VGG16"):
-    """Return the error of a recipe whose phases are cut at these layers."""
+    """Return the error of a recipe whose phases begin after these layers."""
     phases = [tiny_phase(f"phase{n}", unfreeze_after=cut) for n, cut in enumerate(cuts)]
     with pytest.raises(UserError) as refused:
         networks.build(tiny_recipe(backbone=backbone, phases=tuple(phases)), None)
     return str(refused.value)
 
 
-def test_misspelt_layer_is_refused_with_similar_ones():
-    message = cut_error("block4_pol")
-    assert "recipe 'tiny': phases[0].unfreeze_after is 'block4_pol'" in message
-    assert "None, or a layer of VGG16 such as block4_pool" in message
-
-
-def test_layer_inside_a_residual_block_is_refused_with_its_neighbours():
-    message = cut_error("conv5_block2_2_conv", backbone="ResNet50")
-    assert "conv5_block1_out or conv5_block2_add; ResNet50 cannot be cut in between" in message
-
-
-def test_phase_that_trains_fewer_layers_than_the_one_before_is_refused():
-    assert "'block3_pool' or an earlier layer" in cut_error("block3_pool", "block4_pool")
-    networks.build(
-        tiny_recipe(
-            phases=(
-                tiny_phase("first", unfreeze_after="block4_pool"),
-                tiny_phase("second", unfreeze_after="block3_pool"),
-                tiny_phase("third", unfreeze_after="block3_pool"),
-            )
-        ),
-        None,
+def test_misspelt_layer_is_refused_with_similar_ones(thin):
+    assert cut_error("block4_pol") == (
+        "pyimagesearch/config.py, recipe 'tiny': phases[0].unfreeze_after is 'block4_pol'; "
+        "allowed: None, or a layer of VGG16 such as block4_pool, block5_pool, block3_pool"
     )
 
 
-def test_imagenet_answers_are_the_top_of_the_untouched_network(monkeypatch):
-    """The weights and the list of names are Keras' downloads, so both are stood in for."""
-    module = sys.modules[keras.applications.VGG16.__module__]
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((32, 32, 3))
-    flat = keras.layers.Flatten()(inputs)
-    network = keras.Model(inputs, keras.layers.Dense(1000, activation="softmax")(flat))
-
-    def untrained(weights):
-        return network
-
-    def names(rows, top):
-        order = [np.argsort(-row)[:top] for row in rows]
-        return [
-            [(f"n{i}", f"class {i}", row[i]) for i in best]
-            for row, best in zip(rows, order, strict=True)
-        ]
-
-    untrained.__module__ = module.__name__
-    monkeypatch.setattr(keras.applications, "VGG16", untrained)
-    monkeypatch.setattr(module, "decode_predictions", names)
-    loaded = classifier.from_network(*networks.build_imagenet_classifier("VGG16"))
-    rows = loaded.predict(pixels(2))
-    scaled = keras.applications.vgg16.preprocess_input(pixels(2).astype("float32"))
-    expected = network(scaled).numpy()
-    np.testing.assert_allclose(rows, expected, rtol=1e-4)
-    for row in expected:
-        best = loaded.top(row, 5)
-        assert len(best) == 5
-        assert best[0] == (f"class {row.argmax()}", pytest.approx(row.max()))
+def test_layer_that_is_like_no_other_is_refused_with_the_last_ones(thin):
+    message = cut_error(None, "xyz")
+    assert "phases[1].unfreeze_after is 'xyz'" in message
+    assert "such as block5_conv2, block5_conv3, block5_pool" in message
 
 
-@pytest.mark.parametrize("backbone", ["VGG16", "ResNet50"])
-def test_a_copy_in_float32_has_the_same_weights_and_answers_in_float32(backbone):
+def test_layer_in_a_residual_block_is_refused_with_its_two_neighbours():
+    message = cut_error("conv5_block2_2_conv", backbone="ResNet50")
+    assert "allowed: conv5_block1_out or conv5_block2_add; ResNet50 cannot be cut in" in message
+
+
+@pytest.mark.parametrize(
+    ("layer", "allowed"),
+    [
+        ("photos", "allowed: block1_conv1 or a later layer"),
+        ("features", "allowed: None, or block5_pool or an earlier layer"),
+        ("head_dense", "allowed: None, or block5_pool or an earlier layer"),
+    ],
+)
+def test_layer_outside_the_backbone_is_refused_with_the_nearest_in_it(thin, layer, allowed):
+    assert allowed in cut_error(layer)
+
+
+def test_operation_without_a_name_of_its_own_is_refused():
+    """Keras numbers additions that are not layers: the same one is add_2 in the next network."""
+    network = small_network()
+    (addition,) = [each.name for each in network.operations if each.name.startswith("add")]
+    recipe = tiny_recipe(phases=(tiny_phase("unfrozen", unfreeze_after=addition),))
+    with pytest.raises(UserError, match=f"unfreeze_after is '{addition}'"):
+        networks.check_cuts(network, recipe)
+
+
+def test_phase_that_trains_fewer_layers_than_the_one_before_is_refused(thin):
+    message = cut_error("block3_pool", "block4_pool")
+    assert "phases[1].unfreeze_after is 'block4_pool'" in message
+    assert "'block3_pool' or an earlier layer, since a phase trains the layers of" in message
+
+
+def test_phase_that_trains_the_same_layers_or_more_is_accepted(thin):
+    cuts = (None, "block4_pool", "block4_pool", "block3_pool")
+    phases = [tiny_phase(f"phase{n}", unfreeze_after=cut) for n, cut in enumerate(cuts)]
+    networks.build(tiny_recipe(phases=tuple(phases)), None)
+
+
+# What a phase trains
+
+WEIGHTS = ("kernel", "bias")
+BLOCK4 = ["block4_conv1", "block4_conv2", "block4_conv3"]
+BLOCK5 = ["block5_conv1", "block5_conv2", "block5_conv3"]
+# {(recipe, phase): the layers of the backbone that it trains}
+TRAINED_LAYERS = {
+    ("food5k", "warmup"): [],
+    ("food5k", "unfrozen"): BLOCK5,
+    ("food11", "warmup"): [],
+    ("food11", "unfrozen"): BLOCK5,
+    ("knifey_spoony", "transfer"): [],
+    ("knifey_spoony", "fine_tuning"): BLOCK4 + BLOCK5,
+    ("cats_vs_dogs_features", "head"): [],
+    ("cats_vs_dogs", "frozen"): [],
+    ("cats_vs_dogs", "unfrozen"): BLOCK5,
+    ("simpsons", "head"): [],
+    ("simpsons", "unfrozen"): [
+        f"conv5_block{block}_{number}_conv" for block in (2, 3) for number in (1, 2, 3)
+    ],
+    ("sample", "warmup"): [],
+    ("sample", "unfrozen"): BLOCK5,
+    ("digits", "warmup"): [],
+    ("digits", "unfrozen"): BLOCK5,
+}
+
+
+@pytest.mark.parametrize("name", config.RECIPES)
+def test_phases_of_a_row_train_these_layers_of_the_backbone(name):
+    recipe = replace(config.RECIPES[name], image_size=32)
+    network = networks.build(recipe, None)
+    head = ["probabilities"] if recipe.head.units is None else ["head_dense", "probabilities"]
+    for phase in recipe.phases:
+        networks.unfreeze_after(network, phase.unfreeze_after)
+        trained = [layer.name for layer in network.layers if layer.trainable_weights]
+        assert trained == TRAINED_LAYERS[name, phase.name] + head
+
+
+def test_first_phase_changes_the_head_and_no_weight_of_the_backbone(network):
+    before = weights_by_layer(network)
+    networks.unfreeze_after(network, None)
+    train_a_step(network, tiny_phase("warmup", learning_rate=0.1))
+    assert changed_layers(network, before) == {"head_dense", "probabilities"}
+
+
+def test_second_phase_changes_the_layers_after_the_cut_too_and_no_others(network):
+    before = weights_by_layer(network)
+    networks.unfreeze_after(network, "block4_pool")
+    train_a_step(network, tiny_phase("unfrozen", learning_rate=0.1))
+    assert changed_layers(network, before) == {*BLOCK5, "head_dense", "probabilities"}
+
+
+def test_count_trainable_grows_and_shrinks_with_the_layers_that_are_trained():
+    network = networks.build(tiny_recipe(), None)
+    networks.unfreeze_after(network, None)
+    head = networks.count_trainable(network)
+    assert head == (512 * 8 + 8) + (8 * 3 + 3)
+    networks.unfreeze_after(network, "block4_pool")
+    assert networks.count_trainable(network) == head + 3 * (3 * 3 * 512 * 512 + 512)
+    networks.unfreeze_after(network, None)
+    assert networks.count_trainable(network) == head
+
+
+def test_batch_normalization_stays_frozen_while_the_layers_around_it_are_trained():
+    network = small_network()
+    before = weights_by_layer(network)
+    networks.unfreeze_after(network, "stem")
+    train_a_step(network, tiny_phase("unfrozen", learning_rate=0.1))
+    assert changed_layers(network, before) == {"block1_conv", "block2_conv", "probabilities"}
+
+
+@pytest.mark.soak
+def test_batch_normalization_of_simpsons_stays_frozen():
+    recipe = replace(config.RECIPES["simpsons"], image_size=64)
+    network = networks.build(recipe, None, seed=0)
+    before = weights_by_layer(network)
+    networks.unfreeze_after(network, recipe.phases[1].unfreeze_after)
+    networks.compile_for(network, replace(recipe.phases[1], learning_rate=0.1))
+    network.fit(make_photos(4, 64), np.arange(4) % 2, verbose=0)
+    changed = changed_layers(network, before)
+    assert changed == {*TRAINED_LAYERS["simpsons", "unfrozen"], "probabilities"}
+
+
+def test_trained_variables_are_the_weights_that_any_phase_changes_and_the_state_of_dropout(network):
+    def paths(*cuts):
+        phases = [tiny_phase(f"phase{n}", unfreeze_after=cut) for n, cut in enumerate(cuts)]
+        return {variable.path for variable in networks.trained_variables(network, phases)}
+
+    head = {f"{name}/{kind}" for name in ("head_dense", "probabilities") for kind in WEIGHTS}
+    (state,) = paths(None) - head
+    assert "seed_generator_state" in state
+    block5 = {f"{name}/{kind}" for name in BLOCK5 for kind in WEIGHTS}
+    assert paths(None, "block4_pool") == head | {state} | block5
+
+
+def test_with_frozen_part_runs_the_frozen_layers_in_inference_mode_during_training():
+    network = small_network()
+    model = networks.with_frozen_part(network, None)
+    before = weights_by_layer(network)
+    expected = output_of(network, make_photos(4, 8))
+    np.testing.assert_allclose(model(make_photos(4, 8), training=True), expected, rtol=1e-4)
+    assert changed_layers(network, before) == set()
+    # Without it, block2_drop would drop half of the features.
+    assert not np.allclose(network(make_photos(4, 8), training=True), expected, rtol=1e-4)
+
+
+def test_with_frozen_part_trains_the_variables_of_the_network():
+    network = small_network()
+    networks.unfreeze_after(network, "block1_add")
+    model = networks.with_frozen_part(network, "block1_add")
+    assert list(map(id, model.trainable_weights)) == list(map(id, network.trainable_weights))
+
+
+def test_dropout_layers_of_efficientnet_drop_nothing_while_they_are_frozen(efficientnet):
+    is_dropout = keras.layers.Dropout
+    assert sum(isinstance(layer, is_dropout) for layer in efficientnet.layers) > 5
+    model = networks.with_frozen_part(efficientnet, None)
+    expected = output_of(efficientnet, make_photos())
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(model(make_photos(), training=True), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("optimizer", "momentum"), [("SGD", 0.9), ("Adam", 0), ("RMSprop", 0)])
+def test_compile_for_uses_the_optimizer_of_the_phase(network, optimizer, momentum):
+    phase = tiny_phase("any", optimizer=optimizer, learning_rate=0.25, momentum=momentum)
+    networks.compile_for(network, phase)
+    assert type(network.optimizer) is getattr(keras.optimizers, optimizer)
+    assert float(network.optimizer.learning_rate.numpy()) == 0.25
+    assert network.optimizer.get_config().get("momentum", 0) == momentum
+
+
+def test_compile_for_chooses_the_loss_by_the_number_of_outputs(network):
+    networks.compile_for(network, tiny_phase("any"))
+    assert network.loss == "sparse_categorical_crossentropy"
+    head = Head(pooling="flatten", units=None, dropout=0, output="sigmoid")
+    sigmoid = networks.build(tiny_recipe(classes=("cat", "dog"), head=head), None)
+    networks.compile_for(sigmoid, tiny_phase("any"))
+    assert sigmoid.loss == "binary_crossentropy"
+
+
+# Predicting
+
+
+@pytest.mark.parametrize("count", [1, 16, 21])
+def test_predict_function_predicts_every_photo_in_order(network, count):
+    photos = make_photos(count)
+    predicted = networks.predict_function(network)(photos)
+    np.testing.assert_allclose(predicted, output_of(network, photos), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "batches"), [(False, [16] * 32 + [5] * 5), (True, [37] * 37)], ids=["CPU", "GPU"]
+)
+def test_predict_function_gives_a_cpu_16_photos_at_once(monkeypatch, on_gpu, batches):
+    monkeypatch.setattr(machine, "has_gpu", lambda: on_gpu)
+    rows = keras.Input((1,))
+    ones = keras.ops.ones_like(rows)
+    size_of_batch = keras.Model(rows, ones * keras.ops.sum(ones))
+    sizes = networks.predict_function(size_of_batch)(np.zeros((37, 1)))
+    assert sizes.ravel().tolist() == batches
+
+
+def test_feature_extractor_returns_one_row_per_photo_and_trains_nothing(thin):
+    extractor = networks.build_feature_extractor(tiny_recipe(image_size=64), None)
+    # Five poolings turn 64 x 64 pixels into 2 x 2 cells of 64 channels.
+    assert output_of(extractor, make_photos(3, 64)).shape == (3, 2 * 2 * 64)
+    assert extractor.trainable_weights == []
+
+
+def test_weights_digest_changes_with_a_single_weight(network):
+    digest = networks.weights_digest(network)
+    assert networks.weights_digest(network) == digest
+    network.get_layer("probabilities").bias.assign([0, 0, 1e-3])
+    assert networks.weights_digest(network) != digest
+
+
+# Precision
+
+
+@pytest.mark.parametrize("precision", networks.PRECISIONS)
+def test_set_precision_is_used_by_the_networks_that_are_built_from_then_on(thin, precision):
+    assert networks.set_precision(precision) == precision
+    network = networks.build(tiny_recipe(), None)
+    assert network.get_layer("block1_conv1").dtype_policy.name == precision
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        (set(), "float32"),
+        ({"avx512f"}, "float32"),
+        ({"avx512f", "avx512_bf16"}, "mixed_bfloat16"),
+        ({"amx_bf16"}, "mixed_bfloat16"),
+    ],
+)
+def test_precision_auto_depends_on_the_instructions_of_a_cpu(monkeypatch, flags, precision):
+    monkeypatch.setattr(machine, "processor_flags", lambda: flags)
+    monkeypatch.setattr(networks.tf.config, "list_physical_devices", lambda kind: [])
+    assert networks.set_precision("auto") == precision
+
+
+@pytest.mark.parametrize(
+    ("details", "precision"),
+    [
+        ({"compute_capability": (7, 0)}, "mixed_float16"),
+        ({"compute_capability": (6, 1)}, "float32"),
+        ({}, "float32"),  # a GPU that is not from NVIDIA
+    ],
+)
+def test_precision_auto_depends_on_the_tensor_cores_of_a_gpu(monkeypatch, details, precision):
+    tf_config = networks.tf.config
+    monkeypatch.setattr(tf_config, "list_physical_devices", lambda kind: ["a GPU"])
+    monkeypatch.setattr(tf_config.experimental, "get_device_details", lambda gpu: details)
+    assert networks.set_precision("auto") == precision
+
+
+def test_misspelt_precision_is_refused():
+    with pytest.raises(UserError, match=r"PRECISION is 'float23'; allowed: 'auto', .*bfloat16"):
+        networks.set_precision("float23")
+
+
+@pytest.mark.parametrize("precision", networks.PRECISIONS)
+def test_probabilities_are_float32_and_add_up_to_one_in_any_precision(thin, precision):
+    networks.set_precision(precision)
+    rows = output_of(networks.build(tiny_recipe(), None), make_photos())
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("backbone", ["VGG16", pytest.param("ResNet50", marks=pytest.mark.soak)])
+def test_float32_copy_has_the_same_weights_and_computes_in_float32(backbone):
     recipe = tiny_recipe(backbone=backbone, image_size=32, phases=(tiny_phase("head"),))
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    half = networks.build(recipe, None)
-    keras.config.set_dtype_policy("float32")
-    whole = networks.build(recipe, None)
-    whole.set_weights(half.get_weights())
-    copy = networks.float32_copy(half)
-    photos = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
-    answers = [networks.predict_function(each)(photos) for each in (copy, whole, half)]
-    np.testing.assert_allclose(answers[0], answers[1], atol=1e-6)
-    assert np.any(answers[0] != answers[2])
-    # A copy: teaching it leaves the first as it was.
-    copy.layers[-1].set_weights([np.zeros_like(each) for each in copy.layers[-1].get_weights()])
-    assert np.any(half.layers[-1].get_weights()[0] != 0)
+    networks.set_precision("mixed_bfloat16")
+    network = networks.build(recipe, None)
+    copy = networks.float32_copy(network)
+    networks.set_precision("float32")
+    built_in_float32 = networks.build(recipe, None)
+    built_in_float32.set_weights(network.get_weights())
+    photos = make_photos(4)
+    expected = output_of(built_in_float32, photos)
+    np.testing.assert_allclose(output_of(copy, photos), expected, atol=1e-6)
+    assert np.any(networks.predict_function(network)(photos) != expected)
 
 
-def test_an_untouched_network_for_photos_of_any_size_gets_those_it_was_trained_on(monkeypatch):
-    application = keras.applications.MobileNetV3Small
-    inputs = keras.Input((None, None, 3))
-    mean = keras.layers.GlobalAveragePooling2D()(inputs)
-    network = keras.Model(inputs, keras.layers.Dense(1000, activation="softmax")(mean))
+def test_float32_copy_shares_no_weight_with_the_network(network):
+    before = networks.weights_digest(network)
+    copy = networks.float32_copy(network)
+    copy.set_weights([np.zeros_like(weight) for weight in copy.get_weights()])
+    assert networks.weights_digest(network) == before
 
-    def untrained(weights):
+
+def test_float32_copy_normalizes_pixels_as_the_network_does(efficientnet):
+    expected = output_of(efficientnet, make_photos())
+    assert np.ptp(expected) > 0.01
+    copy = networks.float32_copy(efficientnet)
+    np.testing.assert_allclose(output_of(copy, make_photos()), expected, rtol=1e-4)
+
+
+def test_float32_copy_rounds_to_16_bits_nowhere():
+    """ConvNeXt contains models, which have inputs of their own."""
+    networks.set_precision("mixed_bfloat16")
+    recipe = tiny_recipe(backbone="ConvNeXtTiny", image_size=32, phases=(tiny_phase("head"),))
+    copy = networks.float32_copy(networks.build(recipe, None))
+    layers = [layer for layer in copy._flatten_layers() if not isinstance(layer, keras.Model)]
+    inputs = [layer for layer in layers if isinstance(layer, keras.layers.InputLayer)]
+    assert sorted(layer.dtype for layer in inputs) == ["float32"] * 4 + ["uint8"]
+    assert {layer.compute_dtype for layer in layers if layer not in inputs} == {"float32"}
+
+
+# ImageNet's 1,000 classes
+
+
+@pytest.fixture
+def download(monkeypatch):
+    """Let a small network take the place of a download with its class names."""
+
+    def replace_download(backbone, size):
+        application = getattr(keras.applications, backbone)
+        pixels = keras.Input((size, size, 3))
+        means = keras.layers.GlobalAveragePooling2D()(pixels)
+        network = keras.Model(pixels, keras.layers.Dense(1000, activation="softmax")(means))
+
+        def build(weights):
+            assert weights == "imagenet"
+            return network
+
+        def decode_predictions(rows, top):
+            labels = [row.argsort()[::-1][:top] for row in rows]
+            return [[(f"n{label}", f"class {label}", 1.0) for label in best] for best in labels]
+
+        build.__module__ = application.__module__
+        monkeypatch.setattr(keras.applications, backbone, build)
+        module = sys.modules[application.__module__]
+        monkeypatch.setattr(module, "decode_predictions", decode_predictions)
         return network
 
-    untrained.__module__ = application.__module__
-    monkeypatch.setattr(keras.applications, "MobileNetV3Small", untrained)
-    module = sys.modules[application.__module__]
-    monkeypatch.setattr(module, "decode_predictions", lambda rows, top: [[("n", "a", 1)]] * 1000)
-    loaded = classifier.from_network(*networks.build_imagenet_classifier("MobileNetV3Small"))
-    assert loaded.image_size == 224
+    return replace_download
+
+
+def test_imagenet_classifier_is_the_downloaded_network_with_preprocessing(download):
+    downloaded = download("VGG16", 32)
+    network, names = networks.build_imagenet_classifier("VGG16")
+    assert names == [f"class {label}" for label in range(1000)]
+    pixels = keras.applications.vgg16.preprocess_input(make_photos().astype("float32"))
+    expected = output_of(downloaded, pixels)
+    np.testing.assert_allclose(output_of(network, make_photos()), expected, rtol=1e-4)
+
+
+def test_imagenet_classifier_for_photos_of_any_size_takes_the_size_it_was_trained_with(download):
+    download("MobileNetV3Small", None)
+    network, _ = networks.build_imagenet_classifier("MobileNetV3Small")
+    assert network.input_shape == (None, 224, 224, 3)
