@@ -62,19 +62,31 @@ def fit_in_blocks(path, photos, columns, max_iterations):
     coefficients divided by twice the number of rows. Its solver, L-BFGS, needs one pass over the
     rows for each value of the objective.
     """
-    classes = len(photos.classes)
     array_file = ArrayFile(Path(path).with_suffix(".npy"), (len(photos), columns), "float32")
-    # What an interrupted run has left may be of other features.
-    for path_to_delete in (array_file.path, files.partial_path(array_file.path)):
-        files.remove(path_to_delete)
+    delete(array_file)  # what a killed run has left may be of other features
 
     def all_blocks(start):
         return features.read_blocks(path, photos, columns)
 
-    # An array is read several times faster than a CSV, and is read in every iteration.
-    with console.progress("features", len(photos)) as advance:
-        array_file.write(BLOCK_ROWS, all_blocks, advance)
-    objective = BlockObjective(array_file, photos.labels, classes)
+    try:
+        # An array is read several times faster than a CSV, and is read in every iteration.
+        with console.progress("features", len(photos)) as advance:
+            array_file.write(BLOCK_ROWS, all_blocks, advance)
+        objective = BlockObjective(array_file, photos.labels, len(photos.classes))
+        return minimize_loss(objective, max_iterations)
+    finally:
+        # It is as large as all rows in memory.
+        delete(array_file)
+
+
+def delete(array_file):
+    """Delete the file of an array, also an unfinished one."""
+    for path in (array_file.path, files.partial_path(array_file.path)):
+        files.remove(path)
+
+
+def minimize_loss(objective, max_iterations):
+    """Return the LogisticRegression with the lowest value of a BlockObjective."""
     options = {"maxiter": max_iterations, "gtol": GRADIENT_TOLERANCE, "ftol": LOSS_TOLERANCE}
     with console.progress("iterations of logistic regression", max_iterations) as advance:
         solution = minimize(
@@ -85,7 +97,6 @@ def fit_in_blocks(path, photos, columns, max_iterations):
             options=options,
             callback=lambda _: advance(1),
         )
-    array_file.path.unlink()
     return as_regression(solution.x.reshape(objective.shape), solution.nit)
 
 
