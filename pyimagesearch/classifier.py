@@ -252,7 +252,9 @@ def load_network_and_classes(folder):
     # Each of the two files shows that this is logistic regression, if the other one is missing.
     if any((folder / name).is_file() for name in (REGRESSION_FILE, BACKBONE_FILE)):
         regression = load_regression(folder / REGRESSION_FILE)
-        network = append_regression(load_network(folder / BACKBONE_FILE), regression)
+        backbone = load_network(folder / BACKBONE_FILE)
+        check_features(folder, backbone.output_shape[-1], regression.coef_.shape[-1])
+        network = append_regression(backbone, regression)
     else:
         network = load_network(folder / NETWORK_FILE)
     outputs = max(2, network.output_shape[-1])
@@ -262,6 +264,15 @@ def load_network_and_classes(folder):
             f"{outputs} outputs. {remedy(folder / CLASSES_FILE)}"
         )
     return network, classes
+
+
+def check_features(folder, computed, read):
+    """Refuse logistic regression that reads another number of features than are computed."""
+    if computed != read:
+        raise UserError(
+            f"{folder / REGRESSION_FILE} reads {read} features, and {BACKBONE_FILE} computes "
+            f"{computed}. {remedy(folder / REGRESSION_FILE)}"
+        )
 
 
 def append_regression(backbone, regression):
