@@ -1,6 +1,9 @@
 """Outputs of frozen layers: which ones a training needs, computing them, reading them back."""
 
+import itertools
+import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,261 +12,604 @@ import numpy as np
 import pytest
 from conftest import Tuning, tiny_phase, tiny_recipe
 
-from pyimagesearch import frozen, images, networks
-from pyimagesearch.frozen import Output, Views
+from pyimagesearch import classifier, frozen, images, networks
+from pyimagesearch.frozen import Output, Store, Views
 from pyimagesearch.recipe import Augmentation
+from pyimagesearch.support.array_files import ArrayFile
 from pyimagesearch.support.errors import UserError
 
-WARMUP, UNFROZEN = tiny_phase("warmup"), tiny_phase("unfrozen", unfreeze_after="block4_pool")
-THREE = (WARMUP, UNFROZEN, tiny_phase("more", unfreeze_after="block3_pool"))
+HEAD = tiny_phase("head")
+SECOND_HEAD = tiny_phase("second_head")
+BLOCK5 = tiny_phase("block5", unfreeze_after="block4_pool")
+BLOCK4 = tiny_phase("block4", unfreeze_after="block3_pool")
+CACHE = Path("fine_tuning/cache")
 
 
-def outputs(recipe_phases, views, first=0):
-    """Return what `needed` lists, as short tuples (split, view, layer, source)."""
-    listed = frozen.needed(tiny_recipe(phases=recipe_phases), views, first)
-    return [(output.split, output.view, output.layer, output.source) for output in listed]
+def plain(phase):
+    """Return a phase without augmentation."""
+    return replace(phase, augment=False)
 
 
-def test_one_phase_needs_its_views_and_the_validation_photos():
-    assert outputs((WARMUP,), Views(2, 0)) == [
-        ("training", 0, None, None),
-        ("training", 1, None, None),
-        ("validation", None, None, None),
-    ]
+def held_out(phase):
+    """Return a phase that validates on a fifth of the training photos."""
+    return replace(phase, held_out=0.2)
 
 
-def test_several_phases_share_validation_and_evaluation_at_the_earliest_cut():
-    assert outputs((WARMUP, UNFROZEN), Views(1, 0)) == [
-        ("training", 0, None, None),
-        ("training", 1, "block4_pool", None),
-        ("validation", None, "block4_pool", None),
-        ("evaluation", None, "block4_pool", None),
-        ("validation", None, None, "block4_pool"),
-    ]
-
-
-def test_shared_view_is_computed_from_the_photos_at_the_earliest_cut_only():
-    listed = outputs((WARMUP, UNFROZEN), Views(3, 1))
-    assert ("training", 2, "block4_pool", None) in listed
-    assert ("training", 2, None, "block4_pool") in listed
-    assert ("training", 1, None, None) in listed
-
-
-def test_source_is_the_last_phase_that_needs_the_view_and_never_a_chain():
-    phases = tuple(replace(phase, augment=False) for phase in THREE)
-    listed = frozen.needed(tiny_recipe(phases=phases), Views(2, 0))
-    training = [output for output in listed if output.split == "training"]
-    assert [(output.layer, output.source) for output in training] == [
-        ("block3_pool", None),
-        (None, "block3_pool"),
-        ("block4_pool", "block3_pool"),
-    ]
-    sources = [output.source is not None for output in listed]
-    assert sources == sorted(sources), "sources come first"
-
-
-def test_later_start_lists_less_by_the_same_routes():
-    everything = frozen.needed(tiny_recipe(phases=THREE), Views(3, 1))
-    for first in (1, 2):
-        assert set(frozen.needed(tiny_recipe(phases=THREE), Views(3, 1), first)) < set(everything)
-    assert frozen.needed(tiny_recipe(phases=THREE), Views(3, 1), 3) == ()
-
-
-def test_held_out_photos_are_other_photos():
-    phases = (replace(WARMUP, held_out=0.2, augment=False), UNFROZEN)
-    listed = frozen.needed(tiny_recipe(phases=phases), Views(2, 0))
-    held_out = [output for output in listed if output.held_out == 0.2]
-    assert {output.split for output in held_out} == {"training", "validation"}
-    assert all(output.source is None for output in held_out)
+# Which views a phase uses
 
 
 @pytest.mark.parametrize(
-    ("views", "augment", "stored"),
-    [(None, True, 0), (None, False, 2), (Views(0, 0), True, 2), (Views(2, 0), True, 3)],
+    ("setting", "on_cpu", "on_gpu"),
+    [
+        # A GPU computes the frozen layers so fast that storing their outputs does not pay.
+        ("auto", Views(3, shared=1), None),
+        (5, Views(5, shared=0), Views(5, shared=0)),
+        (0, Views(0, shared=0), Views(0, shared=0)),
+        (None, None, None),
+    ],
 )
-def test_only_phases_without_fresh_augmentation_are_stored(views, augment, stored):
-    assert len(outputs((replace(WARMUP, augment=augment),), views)) == stored
+def test_choose_views_stores_views_by_default_on_a_cpu_only(monkeypatch, setting, on_cpu, on_gpu):
+    for has_gpu, expected in ((False, on_cpu), (True, on_gpu)):
+        monkeypatch.setattr(frozen.machine, "has_gpu", lambda has_gpu=has_gpu: has_gpu)
+        assert frozen.choose_views(setting, stored_views=3, shared_views=1) == expected
 
 
-def test_evaluation_is_stored_exactly_if_every_phase_is_stored():
-    expected = Output("evaluation", 0, None, "block4_pool", None, "float32", exact=True)
-    recipe = tiny_recipe(phases=(WARMUP, UNFROZEN))
-    assert frozen.evaluation_output(recipe, Views(2, 0)) == expected
-    assert frozen.evaluation_output(recipe, None) is None
-    assert frozen.evaluation_output(tiny_recipe(phases=(WARMUP,)), Views(2, 0)) is None
+@pytest.mark.parametrize(
+    ("phases", "views", "numbers"),
+    [
+        ((HEAD, BLOCK5), Views(3, shared=0), [(0, 1, 2), (3, 4, 5)]),
+        ((HEAD, BLOCK5), Views(3, shared=1), [(0, 1, 2), (2, 3, 4)]),
+        ((HEAD, BLOCK5), Views(0, shared=0), [(None,), (None,)]),
+        # A phase without augmentation counts, although it uses no views.
+        ((plain(HEAD), BLOCK5), Views(3, shared=1), [(None,), (2, 3, 4)]),
+    ],
+)
+def test_view_numbers_continue_from_phase_to_phase(phases, views, numbers):
+    recipe = tiny_recipe(phases=phases)
+    assert [frozen.view_numbers(recipe, number, views) for number in (0, 1)] == numbers
 
 
-def test_auto_views_are_fresh_on_a_gpu_and_stored_on_a_cpu(monkeypatch):
-    for on_gpu, expected in ((True, None), (False, Views(3, 1))):
-        monkeypatch.setattr(frozen.machine, "has_gpu", lambda on_gpu=on_gpu: on_gpu)
-        assert frozen.choose_views("auto", 3, 1) == expected
-        assert frozen.choose_views(5, 3, 1) == Views(5, 0)
-        assert frozen.choose_views(None, 3, 1) is None
+# Which outputs a training needs
 
 
-def test_phases_use_other_views_except_the_shared_ones():
-    for views, expected in (
-        (Views(3, 1), [(0, 1, 2), (2, 3, 4)]),
-        (Views(3, 0), [(0, 1, 2), (3, 4, 5)]),
-        (Views(0, 0), [(None,), (None,)]),
-    ):
-        recipe = tiny_recipe()
-        assert [frozen.view_numbers(recipe, number, views) for number in (0, 1)] == expected
+def in_words(output):
+    """Return an Output as "<split> <view>: <where it is computed from> -> <cut>"."""
+    words = [output.split]
+    if output.held_out:
+        words.append(f"{'without' if output.split == 'training' else 'of'} {output.held_out:.0%}")
+    if output.view is not None:
+        words.append(f"view {output.view}")
+    return f"{' '.join(words)}: {output.source or 'photos'} -> {output.layer or 'backbone'}"
 
 
-def test_stored_view_is_the_frozen_output_of_the_augmented_photo(built, thin):
+NEEDED = {
+    "one phase": (
+        ((HEAD,), Views(2, shared=0)),
+        "training view 0: photos -> backbone",
+        "training view 1: photos -> backbone",
+        "validation: photos -> backbone",
+    ),
+    # The validation photos go through the layers up to block4_pool once, for both phases.
+    "two phases": (
+        ((HEAD, BLOCK5), Views(1, shared=0)),
+        "training view 0: photos -> backbone",
+        "training view 1: photos -> block4_pool",
+        "validation: photos -> block4_pool",
+        "evaluation: photos -> block4_pool",
+        "validation: block4_pool -> backbone",
+    ),
+    "two phases that share a view": (
+        ((HEAD, BLOCK5), Views(3, shared=1)),
+        "training view 0: photos -> backbone",
+        "training view 1: photos -> backbone",
+        "training view 2: photos -> block4_pool",
+        "training view 3: photos -> block4_pool",
+        "training view 4: photos -> block4_pool",
+        "validation: photos -> block4_pool",
+        "evaluation: photos -> block4_pool",
+        "training view 2: block4_pool -> backbone",
+        "validation: block4_pool -> backbone",
+    ),
+    # Never in a chain: the backbone's output is computed from block3_pool, not from block4_pool.
+    "three phases without augmentation": (
+        ((plain(HEAD), plain(BLOCK5), plain(BLOCK4)), Views(2, shared=0)),
+        "training: photos -> block3_pool",
+        "validation: photos -> block3_pool",
+        "evaluation: photos -> block3_pool",
+        "training: block3_pool -> backbone",
+        "validation: block3_pool -> backbone",
+        "training: block3_pool -> block4_pool",
+        "validation: block3_pool -> block4_pool",
+    ),
+    "four phases that share views": (
+        ((HEAD, SECOND_HEAD, BLOCK5, BLOCK4), Views(2, shared=1)),
+        "training view 0: photos -> backbone",
+        "training view 1: photos -> backbone",
+        "training view 2: photos -> block4_pool",
+        "training view 3: photos -> block3_pool",
+        "training view 4: photos -> block3_pool",
+        "validation: photos -> block3_pool",
+        "evaluation: photos -> block3_pool",
+        "validation: block3_pool -> backbone",
+        "training view 2: block4_pool -> backbone",
+        "training view 3: block3_pool -> block4_pool",
+        "validation: block3_pool -> block4_pool",
+    ),
+    "no views": (
+        ((HEAD, BLOCK5), Views(0, shared=0)),
+        "training: photos -> block4_pool",
+        "validation: photos -> block4_pool",
+        "evaluation: photos -> block4_pool",
+        "training: block4_pool -> backbone",
+        "validation: block4_pool -> backbone",
+    ),
+    # Fresh augmentation stores nothing. Then the evaluation photos go through the whole network.
+    "fresh augmentation": (((HEAD, BLOCK5), None),),
+    "fresh augmentation in the second phase": (
+        ((plain(HEAD), BLOCK5), None),
+        "training: photos -> backbone",
+        "validation: photos -> backbone",
+    ),
+    # Held-out photos are others than those of the validation split.
+    "held-out photos in the first phase": (
+        ((plain(held_out(HEAD)), plain(BLOCK5)), None),
+        "training without 20%: photos -> backbone",
+        "validation of 20%: photos -> backbone",
+        "training: photos -> block4_pool",
+        "validation: photos -> block4_pool",
+        "evaluation: photos -> block4_pool",
+    ),
+    "held-out photos in both phases": (
+        ((held_out(HEAD), held_out(BLOCK5)), Views(1, shared=0)),
+        "training without 20% view 0: photos -> backbone",
+        "training without 20% view 1: photos -> block4_pool",
+        "validation of 20%: photos -> block4_pool",
+        "evaluation: photos -> block4_pool",
+        "validation of 20%: block4_pool -> backbone",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_needed_lists_the_outputs_of_every_phase_sources_first(name):
+    (phases, views), *expected = NEEDED[name]
+    listed = frozen.needed(tiny_recipe(phases=phases), views)
+    assert [in_words(output) for output in listed] == expected
+
+
+def test_needed_stores_evaluation_in_float32_by_the_float32_copy():
+    listed = frozen.needed(tiny_recipe(phases=(HEAD, BLOCK5)), Views(2, shared=0))
+    assert {(output.split, output.dtype, output.exact) for output in listed} == {
+        ("training", "bfloat16", False),
+        ("validation", "bfloat16", False),
+        ("evaluation", "float32", True),
+    }
+
+
+def test_needed_looks_nothing_up(monkeypatch):
+    """There is no dataset, no network is built, and the machine does not matter."""
+    monkeypatch.setattr(frozen.machine, "has_gpu", None)
+    monkeypatch.setattr(networks, "build", None)
+    recipe = tiny_recipe(phases=(HEAD, BLOCK5))
+    assert frozen.needed(recipe, Views(2, 0)) == frozen.needed(recipe, Views(2, 0))
+    assert not any(Path().iterdir())
+
+
+def recipes_of_up_to_four_phases():
+    """Yield (recipe, views) of many combinations."""
+    kinds = [HEAD, plain(HEAD), held_out(HEAD), plain(held_out(HEAD))]
+    cuts = (None, None, "block4_pool", "block3_pool")
+    recipe = tiny_recipe()
+    for count in range(1, 5):
+        for chosen in itertools.product(kinds, repeat=count):
+            phases = [
+                replace(phase, name=str(number), unfreeze_after=cuts[number])
+                for number, phase in enumerate(chosen)
+            ]
+            for views in (None, Views(0, 0), Views(2, 0), Views(3, 1)):
+                yield replace(recipe, phases=tuple(phases)), views
+
+
+def test_needed_follows_the_same_rules_for_every_recipe():
+    for recipe, views in recipes_of_up_to_four_phases():
+        listed = frozen.needed(recipe, views)
+        assert len(set(listed)) == len(listed)
+        cuts = [phase.unfreeze_after for phase in recipe.phases]
+        for position, output in enumerate(listed):
+            if output.source is not None:
+                # The source comes first, is computed from the photos, and is a later phase's cut.
+                source = output._replace(layer=output.source, source=None)
+                assert source in listed[:position]
+                assert cuts.index(output.source) > cuts.index(output.layer)
+        readable = {output._replace(source=None) for output in listed}
+        for number, phase in enumerate(recipe.phases):
+            if frozen.is_stored(phase, views):
+                assert {*frozen.training_outputs(recipe, number, views)} <= readable
+                assert frozen.validation_output(phase) in readable
+        evaluation = frozen.evaluation_output(recipe, views)
+        assert evaluation is None or evaluation in listed
+
+
+def test_needed_lists_less_by_the_same_routes_when_phases_are_finished():
+    for recipe, views in recipes_of_up_to_four_phases():
+        everything = frozen.needed(recipe, views)
+        for first in range(1, len(recipe.phases)):
+            assert set(frozen.needed(recipe, views, first)) <= set(everything)
+        assert frozen.needed(recipe, views, first=len(recipe.phases)) == ()
+
+
+def test_features_are_stored_in_float32_and_those_for_evaluation_are_exact():
+    training, evaluation = (frozen.feature_output(split) for split in ("training", "evaluation"))
+    expected = Output("training", 0, None, networks.FEATURES, None, "float32", exact=False)
+    assert training == expected
+    assert evaluation == expected._replace(split="evaluation", exact=True)
+
+
+# Reading
+
+
+@pytest.fixture
+def store():
+    """Return a Store of two Outputs for 10 photos, the Outputs, and their rows."""
+    outputs = [Output("training", 0, view, None, None, "float32") for view in (0, 1)]
+    rows = np.random.default_rng(0).random((2, 10, 2, 3), np.float32)
+    stored = {}
+    for output, numbers in zip(outputs, rows, strict=True):
+        array_file = ArrayFile(Path(f"{output.view}.npy"), (10, 2, 3), "float32")
+        array_file.write(10, lambda start, numbers=numbers: [numbers], lambda count: None)
+        # Readers do not know the source.
+        stored[output._replace(source="block4_pool")] = array_file
+    return Store(stored), outputs, rows
+
+
+def test_store_reads_each_row_from_its_output_and_position(store):
+    store, (first, second), rows = store
+    found = store.read([first, second, second], [9, 0, 3])
+    np.testing.assert_array_equal(found, [rows[0][9], rows[1][0], rows[1][3]])
+
+
+def test_store_yields_every_photo_once_in_order(store):
+    store, (first, _), rows = store
+    batches = list(store.in_order(first, batch_size=4))
+    assert list(map(len, batches)) == [4, 4, 2]
+    np.testing.assert_array_equal(np.concatenate(batches), rows[0])
+    rest = list(store.in_order(first, batch_size=4, start=8))
+    np.testing.assert_array_equal(np.concatenate(rest), rows[0][8:])
+
+
+def test_store_deletes_the_file_of_an_output(store):
+    store, (first, second), _ = store
+    assert first in store
+    store.delete(first)
+    assert [path.name for path in Path().glob("*.npy")] == ["1.npy"]
+    assert store.read([second], [0]).shape == (1, 2, 3)
+
+
+# Computing
+
+
+def read_all(tuning, output):
+    """Return what is stored of an Output, in float32."""
+    return np.concatenate(list(tuning.store.in_order(output, 4))).astype(np.float32)
+
+
+def compute(tuning, outputs=None, keep=()):
+    """Compute Outputs as `Tuning` does, with the same network."""
+    inputs = (tuning.network, tuning.recipe, tuning.splits, tuning.seed, CACHE)
+    return frozen.compute(tuning.outputs if outputs is None else outputs, *inputs, keep=keep)
+
+
+def contents():
+    """Return {name: bytes} of the stored outputs."""
+    return {path.name: path.read_bytes() for path in CACHE.iterdir()}
+
+
+def change_times():
+    return {path.name: path.stat().st_mtime_ns for path in CACHE.iterdir()}
+
+
+def test_stored_view_is_the_output_for_the_augmented_photo(built, thin):
     tuning = Tuning(tiny_recipe(), seed=7)
     photos, recipe = tuning.splits.training, tuning.recipe
-    frozen_part, _ = networks.split_at(tuning.network, "block4_pool")
-    for output, position in zip(
-        frozen.training_outputs(recipe, 1, tuning.views), (0, 20), strict=True
-    ):
+    predict = networks.predict_function(networks.split_at(tuning.network, "block4_pool")[0])
+    outputs = frozen.training_outputs(recipe, 1, tuning.views)
+    for output, position in zip(outputs, (0, 20), strict=True):
         augment = images.augmenter(recipe.augmentation, 32, (7, output.view))
         photo = augment(position, images.read_resized(photos.paths[position], 32))
-        expected = networks.predict_function(frozen_part)(photo[None])
         stored = tuning.store.read([output], [position]).astype(np.float32)
         # bfloat16 has 8 significant bits.
-        np.testing.assert_allclose(stored, expected, rtol=2**-8, atol=1e-5)
+        np.testing.assert_allclose(stored, predict(photo[None]), rtol=2**-8, atol=1e-5)
 
 
-def test_no_photo_goes_through_a_frozen_layer_twice(built, thin, monkeypatch):
+def test_every_view_is_read_from_the_photos_once(built, thin, monkeypatch):
     read, read_resized = [], images.read_resized
 
-    def remember(path, size):
+    def read_and_record(path, size):
         read.append(path)
         return read_resized(path, size)
 
-    monkeypatch.setattr(images, "read_resized", remember)
-    tuning = Tuning(tiny_recipe(views="auto"))
-    splits = tuning.splits
-    # Five views of three phases: the third is shared.
+    monkeypatch.setattr(images, "read_resized", read_and_record)
+    splits = Tuning(tiny_recipe(views="auto")).splits
+    # Two phases have three views each and share one: five views.
     expected = [*splits.training.paths * 5, *splits.validation.paths, *splits.evaluation.paths]
     assert sorted(read) == sorted(expected)
-    first = frozen.training_outputs(tuning.recipe, 0, tuning.views)[2]
-    second = frozen.training_outputs(tuning.recipe, 1, tuning.views)[0]
-    between = networks.part_between(tuning.network, "block4_pool", None)
-    everything = range(len(splits.training))
-    stored = tuning.store.read([second] * len(everything), everything)
-    expected = networks.predict_function(between)(stored)
-    shared = tuning.store.read([first] * len(everything), everything).astype(np.float32)
-    np.testing.assert_allclose(shared, expected, rtol=2**-8, atol=1e-5)
 
 
-def test_evaluation_outputs_are_those_of_the_float32_copy_for_all_phases(built, thin):
+THREE_PHASES = (plain(HEAD), plain(BLOCK5), plain(BLOCK4))
+
+
+def test_deeper_output_is_computed_from_the_stored_source(built, thin):
+    tuning = Tuning(tiny_recipe(phases=THREE_PHASES))
+    routed = [output for output in tuning.outputs if output.source is not None]
+    assert len(routed) == 4
+    for output in routed:
+        source = output._replace(layer=output.source, source=None)
+        part = networks.part_between(tuning.network, output.source, output.layer)
+        from_source = map(networks.predict_function(part), tuning.store.in_order(source, 4))
+        rows = [batch.astype("bfloat16").astype(np.float32) for batch in from_source]
+        stored = read_all(tuning, output._replace(source=None))
+        np.testing.assert_array_equal(stored, np.concatenate(rows))
+
+
+def test_evaluation_is_computed_by_the_float32_copy(built, thin):
     keras.config.set_dtype_policy("mixed_bfloat16")
     tuning = Tuning(tiny_recipe())
     output = frozen.evaluation_output(tuning.recipe, tuning.views)
+    paths = tuning.splits.evaluation.paths
+    pixels = np.stack([images.read_resized(path, 32) for path in paths])
     copy = networks.float32_copy(tuning.network)
-    photos = tuning.splits.evaluation
-    pixels = np.stack([images.read_resized(path, 32) for path in photos.paths])
-    expected = networks.predict_function(networks.split_at(copy, "block4_pool")[0])(pixels)
-    stored = np.concatenate(list(tuning.store.in_order(output, 4)))
-    assert stored.dtype == np.float32
-    np.testing.assert_allclose(stored, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_more_phases_in_the_same_folder_train_as_in_a_fresh_one(built, thin):
-    """In an earlier version, stored outputs of the first training were used by another route."""
-    one = (tiny_phase("first", augment=False),)
-    three = (
-        *one,
-        tiny_phase("second", augment=False, unfreeze_after="block4_pool"),
-        tiny_phase("third", augment=False, unfreeze_after="block3_pool"),
+    exact, rounded = (
+        networks.predict_function(networks.split_at(network, "block4_pool")[0])(pixels)
+        for network in (copy, tuning.network)
     )
-    Tuning(tiny_recipe(phases=one), "used", cache=Path("cache")).fit_all()
-    again = Tuning(tiny_recipe(phases=three), "again", cache=Path("cache")).fit_all()
-    fresh = Tuning(tiny_recipe(phases=three), "fresh").fit_all()
+    stored = read_all(tuning, output)
+    np.testing.assert_allclose(stored, exact, rtol=1e-4, atol=1e-5)
+    assert np.any(np.abs(stored - rounded) > 1e-3 * np.abs(exact) + 1e-4)
+
+
+def test_more_phases_in_the_same_folder_have_the_outputs_of_a_fresh_folder(built, thin):
+    """The route is part of a file's name: with one phase, the backbone reads the photos."""
+    Tuning(tiny_recipe(phases=THREE_PHASES[:1]))
+    with_one = contents()
+    Tuning(tiny_recipe(phases=THREE_PHASES))
+    with_three = contents()
+    shutil.rmtree(CACHE)
+    Tuning(tiny_recipe(phases=THREE_PHASES))
+    assert contents() == with_three
+    by_photos, by_block3 = (
+        next(content for name, content in each.items() if name.startswith("training_backbone"))
+        for each in (with_one, with_three)
+    )
+    assert by_photos != by_block3
+
+
+@pytest.mark.soak
+def test_more_phases_in_the_same_folder_train_the_weights_of_a_fresh_folder(built, thin):
+    Tuning(tiny_recipe(phases=THREE_PHASES[:1]), "first", cache=CACHE).fit_all()
+    again = Tuning(tiny_recipe(phases=THREE_PHASES), "again", cache=CACHE).fit_all()
+    fresh = Tuning(tiny_recipe(phases=THREE_PHASES), "fresh").fit_all()
     for ours, theirs in zip(again, fresh, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def names(folder="fine_tuning/cache"):
-    return {path.name for path in Path(folder).iterdir()}
+# Files
 
 
-def test_files_are_made_again_if_what_they_are_made_from_changes(built, thin):
-    Tuning(tiny_recipe())
-    first = names()
-    times = {path: path.stat().st_mtime_ns for path in Path("fine_tuning/cache").iterdir()}
-    Tuning(tiny_recipe())
-    assert {path: path.stat().st_mtime_ns for path in times} == times
-    views = {name for name in first if "view" in name}
-    for changed in (
-        {"recipe": tiny_recipe(augmentation=Augmentation(rotation_degrees=5))},
-        {"recipe": tiny_recipe(), "seed": 2},
-    ):
-        Tuning(**changed)
-        assert not views & names()
-        assert names() & first, "validation does not depend on the augmentation"
-    for changed in (
-        {"recipe": tiny_recipe(preprocessing="rescale")},
-        {"recipe": tiny_recipe(), "weights_seed": 2},
-    ):
-        Tuning(**changed)
-        assert not names() & first
+@pytest.fixture
+def name_files(built, thin):
+    """Return a function that returns {Output: name of its file} for the tiny recipe."""
+    base = tiny_recipe()
+    usual_network = networks.build(base, None, seed=1)
+    splits = Tuning(tiny_recipe(views=None)).splits
+
+    def name(recipe=base, seed=1, network=usual_network, outputs=None):
+        computation = frozen.Computation(network, recipe, splits, seed)
+        outputs = outputs or frozen.needed(base, Views(2, shared=0))
+        return {output: computation.array_file(output, Path()).path.name for output in outputs}
+
+    return name
 
 
-def test_files_of_finished_phases_stay(built, thin):
-    recipe = tiny_recipe()
-    tuning = Tuning(recipe)
-    everything = names()
-    tuning.fit()
-    tuning.checkpoint.finish_phase({}, "")
-    resumed = Tuning(recipe)
-    assert len(resumed.outputs) < len(tuning.outputs)
-    assert names() == everything
+def renamed(names, others):
+    """Return the kinds of Outputs whose files have another name: "views", "plain"."""
+    is_renamed = {"views": set(), "plain": set()}
+    for output in names:
+        kind = "plain" if output.view is None else "views"
+        is_renamed[kind].add(names[output] != others[output])
+    assert all(len(each) == 1 for each in is_renamed.values()), "all of a kind, or none"
+    return {kind for kind, (each,) in is_renamed.items() if each}
 
 
-def test_outputs_that_do_not_fit_are_refused_before_anything_is_computed(built, thin, monkeypatch):
-    full = shutil.disk_usage(".")._replace(free=100)
-    monkeypatch.setattr(frozen.shutil, "disk_usage", lambda _: full)
+@pytest.mark.parametrize(
+    ("changes", "kinds"),
+    [
+        ({"batch_size": 8, "mistakes": 3, "views": 1}, set()),
+        ({"augmentation": Augmentation(rotation_degrees=5)}, {"views"}),
+        ({"preprocessing": "rescale"}, {"views", "plain"}),
+        ({"image_size": 64}, {"views", "plain"}),
+        # Only the name of the backbone is another one here: the weights of a network that is not
+        # trained may be the same.
+        ({"backbone": "VGG19"}, {"views", "plain"}),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_file_has_another_name_if_the_recipe_computes_something_else(name_files, changes, kinds):
+    assert renamed(name_files(), name_files(replace(tiny_recipe(), **changes))) == kinds
+
+
+def test_file_of_a_view_has_another_name_for_another_seed(name_files):
+    assert renamed(name_files(), name_files(seed=2)) == {"views"}
+
+
+def test_file_has_another_name_for_other_weights_of_its_frozen_layers(name_files):
+    network = networks.build(tiny_recipe(), None, seed=1)
+    for layer, kinds in (("head_dense", set()), ("block1_conv1", {"views", "plain"})):
+        kernel = network.get_layer(layer).kernel
+        kernel.assign(kernel * 1.5)
+        assert renamed(name_files(), name_files(network=network)) == kinds
+
+
+def test_file_has_another_name_for_another_precision(name_files):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    network = networks.build(tiny_recipe(), None, seed=1)
+    assert renamed(name_files(), name_files(network=network)) == {"views", "plain"}
+
+
+def test_file_has_another_name_for_every_field_of_its_output(name_files):
+    base = Output("training", 0, None, "block4_pool", None, "bfloat16", exact=False)
+    changes = {
+        "split": "validation",
+        "held_out": 0.2,
+        "view": 0,
+        "layer": "block3_pool",
+        "source": "block3_pool",
+        "dtype": "float32",
+        "exact": True,
+    }
+    assert tuple(changes) == Output._fields
+    outputs = [base, *(base._replace(**{field: value}) for field, value in changes.items())]
+    assert len(set(name_files(outputs=outputs).values())) == len(outputs)
+
+
+def test_stored_outputs_are_not_computed_again(built, thin):
+    tuning = Tuning(tiny_recipe())
+    before = change_times()
+    compute(tuning)
+    assert change_times() == before
+
+
+def test_outputs_of_changed_photos_are_computed_again_and_the_old_ones_deleted(built, thin):
+    tuning = Tuning(tiny_recipe())
+    before = set(contents())
+    os.utime(tuning.splits.training.paths[0])
+    compute(tuning)
+    after = set(contents())
+    assert len(after) == len(before)
+    assert {name.split("_")[0] for name in before - after} == {"training"}
+
+
+@pytest.mark.parametrize("change", [-1, 1], ids=["too short", "too long"])
+def test_file_of_the_wrong_size_is_made_anew(built, thin, change):
+    tuning = Tuning(tiny_recipe(phases=(HEAD,)))
+    expected = contents()
+    path = min(CACHE.iterdir())
+    path.write_bytes((expected[path.name] + b"\0")[: len(expected[path.name]) + change])
+    assert contents() != expected
+    compute(tuning)
+    assert contents() == expected
+
+
+def test_files_of_finished_phases_stay_while_the_training_resumes(built, thin):
+    tuning = Tuning(tiny_recipe())
+    before = change_times()
+    remaining = frozen.needed(tuning.recipe, tuning.views, first=1)
+    assert len(remaining) < len(tuning.outputs)
+    store = compute(tuning, remaining, keep=tuning.outputs)
+    assert change_times() == before
+    assert frozen.evaluation_output(tuning.recipe, tuning.views) in store
+
+
+def interrupt_after(batches, monkeypatch):
+    """Let every computation be interrupted after some batches."""
+
+    @contextmanager
+    def progress(*_):
+        calls = itertools.count()
+
+        def advance(count):
+            # The first call counts the rows that an earlier run has written.
+            if next(calls) == batches:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    monkeypatch.setattr(frozen.console, "progress", progress)
+
+
+@pytest.mark.parametrize("batches", [pytest.param(1, marks=pytest.mark.soak), 4])
+def test_interrupted_computation_resumes_and_ends_with_the_same_bytes(
+    built, thin, monkeypatch, batches
+):
+    tuning = Tuning(tiny_recipe(views=1))
+    expected = contents()
+    shutil.rmtree(CACHE)
+    interrupt_after(batches, monkeypatch)
+    interruptions, is_complete = 0, False
+    while not is_complete:
+        try:
+            compute(tuning)
+            is_complete = True
+        except KeyboardInterrupt:
+            interruptions += 1
+    # 6 batches of training photos for each phase, 3 + 3 of validation photos, 4 for evaluation
+    assert interruptions >= 22 // (batches + 1)
+    assert contents() == expected
+
+
+# Room on the disk
+
+
+def leave_free(free_bytes, monkeypatch):
+    """Let the disk have this much room; return a list that grows whenever it is looked up."""
+    lookups, usage = [], shutil.disk_usage(".")
+
+    def disk_usage(folder):
+        lookups.append(folder)
+        return usage._replace(free=free_bytes)
+
+    monkeypatch.setattr(frozen.shutil, "disk_usage", disk_usage)
+    return lookups
+
+
+def test_what_is_stored_is_printed_before_it_is_computed(built, thin, monkeypatch, capsys):
+    interrupt_after(0, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        Tuning(tiny_recipe())
+    messages = capsys.readouterr().err.splitlines()
+    assert f"[INFO] storing outputs of the frozen layers: 0 MB in {CACHE}" in messages
+
+
+def test_outputs_that_do_not_fit_are_refused_before_a_photo_is_read(built, thin, monkeypatch):
+    lookups = leave_free(100, monkeypatch)
+    monkeypatch.setattr(images, "read_resized", None)
     with pytest.raises(UserError, match=r"need .* GB more in .* views to a smaller number"):
         Tuning(tiny_recipe())
-    assert names() == set()
+    assert len(lookups) == 1
+    assert contents() == {}
+
+
+def test_room_is_checked_once_and_only_for_the_files_that_are_missing(built, thin, monkeypatch):
+    tuning = Tuning(tiny_recipe())
+    removed = [path for path in CACHE.iterdir() if "backbone" in path.name]
+    missing = sum(path.stat().st_size for path in removed)
+    assert len(removed) == 3
+    for path in removed:
+        path.unlink()
+    leave_free(missing / frozen.FULL_DISK - 1, monkeypatch)
+    with pytest.raises(UserError, match="GB are free"):
+        compute(tuning)
+    lookups = leave_free(missing / frozen.FULL_DISK + 1, monkeypatch)
+    compute(tuning)
+    assert len(lookups) == 1
 
 
 def test_evaluation_is_predicted_from_the_photos_if_only_it_does_not_fit(
     built, thin, monkeypatch, capsys
 ):
-    complete = Tuning(tiny_recipe(), "complete")
+    complete = Tuning(tiny_recipe())
     evaluation = frozen.evaluation_output(complete.recipe, complete.views)
-    sizes = [file.total_bytes for file in complete.store.files.values()]
-    without = sum(sizes) - complete.store.files[evaluation].total_bytes
-    room = shutil.disk_usage(".")._replace(free=without / frozen.FULL_DISK + 100)
-    monkeypatch.setattr(frozen.shutil, "disk_usage", lambda _: room)
-    tuning = Tuning(tiny_recipe())
-    assert "no room for the evaluation photos' outputs" in capsys.readouterr().err
-    assert evaluation not in tuning.store
-    probabilities = []
-    for each in (complete, tuning):
-        network = networks.float32_copy(complete.network)
-        model, inputs = each.data(0).evaluation_inputs(network)
-        probabilities.append(
-            np.concatenate([networks.predict_function(model)(batch) for batch in inputs])
-        )
-    np.testing.assert_allclose(*probabilities, rtol=1e-5)
-
-
-def test_interrupted_computation_resumes_with_the_same_bytes(built, thin, monkeypatch):
-    Tuning(tiny_recipe())
-    expected = {path.name: path.read_bytes() for path in Path("fine_tuning/cache").iterdir()}
+    others = {name: content for name, content in contents().items() if "evaluation" not in name}
     shutil.rmtree("fine_tuning")
-    calls, read_resized = [], images.read_resized
-
-    def stop(path, size):
-        calls.append(path)
-        if len(calls) % 40 == 0:
-            raise KeyboardInterrupt
-        return read_resized(path, size)
-
-    monkeypatch.setattr(images, "read_resized", stop)
-    interruptions = 0
-    while True:
-        try:
-            Tuning(tiny_recipe())
-            break
-        except KeyboardInterrupt:
-            interruptions += 1
-    assert interruptions >= 2
-    found = {path.name: path.read_bytes() for path in Path("fine_tuning/cache").iterdir()}
-    assert found == expected
+    leave_free(sum(map(len, others.values())) / frozen.FULL_DISK + 1, monkeypatch)
+    capsys.readouterr()
+    tuning = Tuning(tiny_recipe())
+    assert capsys.readouterr().err.count("no room for the evaluation photos' outputs") == 1
+    assert contents() == others
+    assert evaluation not in tuning.store
+    network = networks.float32_copy(tuning.network)
+    model, inputs = tuning.data(1).evaluation_inputs(network)
+    predict = classifier.predict_function(model)
+    probabilities = np.concatenate([predict(batch) for batch in inputs])
+    pixels = [images.read_resized(path, 32) for path in tuning.splits.evaluation.paths]
+    expected = classifier.predict_function(network)(np.stack(pixels))
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
