@@ -1,21 +1,25 @@
 """A training that is interrupted after any epoch resumes, and ends with the same weights."""
 
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Tuning, tiny_phase, tiny_recipe
 
 from pyimagesearch import checkpoint
-from pyimagesearch.support import files
+from pyimagesearch.support import files, fingerprints
+
+FOLDER = Path("fine_tuning")
 
 
 class Interrupted(BaseException):
     """Stands for whatever ends a process."""
 
 
-def interrupt_after(epochs, monkeypatch):
-    """Interrupt the training once this many epochs are on the disk."""
+def train_until(epochs, recipe, monkeypatch):
+    """Train a recipe, and interrupt the training once this many epochs are on the disk."""
     save = checkpoint.Checkpoint.save
 
     def save_and_interrupt(self):
@@ -23,19 +27,36 @@ def interrupt_after(epochs, monkeypatch):
         if len(self.history) == epochs:
             raise Interrupted
 
-    monkeypatch.setattr(checkpoint.Checkpoint, "save", save_and_interrupt)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoint, "save", save_and_interrupt)
+        tuning = Tuning(recipe)
+        with pytest.raises(Interrupted):
+            tuning.fit_all()
 
 
 def without_seconds(history):
     return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
 
 
+def assert_same_training(ours, theirs):
+    """Check that two Tunings have the same history and, bit for bit, the same weights."""
+    histories = [without_seconds(tuning.checkpoint.history) for tuning in (ours, theirs)]
+    assert histories[0] == histories[1]
+    weights = zip(ours.network.get_weights(), theirs.network.get_weights(), strict=True)
+    for one, other in weights:
+        np.testing.assert_array_equal(one, other)
+
+
+# Interruptions
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("options", "views"),
     [
-        pytest.param({}, None, marks=pytest.mark.soak),
+        ({}, None),
         ({}, 2),
-        pytest.param({"optimizer": "Adam"}, 2, marks=pytest.mark.soak),
+        ({"optimizer": "Adam"}, 2),
         ({"keep_best": True, "patience": 1, "learning_rate": 0.03}, 2),
     ],
     ids=["fresh augmentation", "SGD", "Adam", "keep_best"],
@@ -49,99 +70,166 @@ def test_training_interrupted_after_every_epoch_ends_with_the_same_weights(
     )
     recipe = tiny_recipe(views=views, phases=phases)
     uninterrupted = Tuning(recipe, "uninterrupted")
-    expected = uninterrupted.fit_all()
-    history = uninterrupted.checkpoint.history
-    for epochs in range(1, len(history) + 1):
-        with monkeypatch.context() as patch:
-            interrupt_after(epochs, patch)
-            tuning = Tuning(recipe)
-            with pytest.raises(Interrupted):
-                tuning.fit_all()
+    uninterrupted.fit_all()
+    for epochs in range(1, len(uninterrupted.checkpoint.history) + 1):
+        train_until(epochs, recipe, monkeypatch)
     resumed = Tuning(recipe)
-    weights = resumed.fit_all()
-    assert without_seconds(resumed.checkpoint.history) == without_seconds(history)
-    for ours, theirs in zip(weights, expected, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    resumed.fit_all()
+    assert_same_training(resumed, uninterrupted)
+
+
+PHASES = (
+    tiny_phase("head", epochs=2, optimizer="Adam", momentum=0),
+    tiny_phase("unfrozen", unfreeze_after="block4_pool"),
+)
+
+
+def recipe(**changes):
+    return tiny_recipe(**{"views": 1, "phases": PHASES} | changes)
 
 
 @pytest.fixture
-def interrupted(built, thin, monkeypatch):
-    """Interrupt a training of the tiny recipe after its first epoch."""
-    tuning = Tuning(tiny_recipe())
-    with monkeypatch.context() as patch:
-        interrupt_after(1, patch)
-        with pytest.raises(Interrupted):
-            tuning.fit_all()
+def interrupted(built, thin, monkeypatch, kept):
+    """Interrupt a training after the first of its epochs, which is done once for all tests."""
+    finished = kept / "interrupted"
+    if not finished.is_dir():
+        train_until(1, recipe(), monkeypatch)
+        for folder in (Path("dataset"), FOLDER):
+            shutil.copytree(folder, finished / folder)
+    for folder in (Path("dataset"), FOLDER):
+        shutil.rmtree(folder, ignore_errors=True)
+        # With the dates of the photos, on which the names of the stored outputs depend.
+        shutil.copytree(finished / folder, folder)
 
 
-def epochs_of(tuning):
-    """Train to the end; return the number of each epoch in history.csv."""
-    tuning.fit_all()
-    return [row["epoch"] for row in tuning.checkpoint.history]
-
-
-def test_resuming_prints_where_and_how_to_start_over(interrupted, capsys):
-    assert epochs_of(Tuning(tiny_recipe())) == [1, 2, 1]
+def test_resumed_phase_ends_with_the_same_weights(interrupted, capsys):
+    uninterrupted = Tuning(recipe(), "uninterrupted")
+    uninterrupted.fit(0)
+    capsys.readouterr()
+    resumed = Tuning(recipe())
+    resumed.fit(0)
+    assert_same_training(resumed, uninterrupted)
     messages = capsys.readouterr().err
-    assert "resuming after epoch 1 of warmup" in messages
-    assert "to start over, delete fine_tuning/checkpoint.npz" in messages
-    assert "warmup 1/2" not in messages
+    assert "resuming after epoch 1 of head" in messages
+    assert f"to start over, delete {FOLDER / 'checkpoint.npz'}" in messages
+    assert "head 1/2" not in messages
+    assert "head 2/2" in messages
 
 
-def test_other_settings_start_over_and_say_what_changed(interrupted, capsys):
-    assert epochs_of(Tuning(tiny_recipe(), seed=2)) == [1, 2, 1]
-    messages = capsys.readouterr().err
-    assert "starting over after the interrupted training: SEED was 1 and is now 2" in messages
-    assert "warmup 1/2" in messages
+def test_finished_phase_is_not_trained_again(interrupted, capsys):
+    tuning = Tuning(recipe())
+    tuning.checkpoint.epoch = 2
+    tuning.checkpoint.finish_phase({"accuracy": 0.5}, "text")
+    capsys.readouterr()
+    resumed = Tuning(recipe())
+    assert "resuming after head;" in capsys.readouterr().err
+    assert (resumed.checkpoint.phase, resumed.checkpoint.epoch) == (1, 0)
+    assert {output.layer for output in resumed.outputs} == {"block4_pool"}
+
+
+# What a training resumes from
+
+
+def load(parts, precision="float32"):
+    """Return the Checkpoint for a fingerprint of these parts."""
+    network = Tuning(recipe(views=None), "other").network
+    fingerprint = {"format": fingerprints.FORMAT, "SEED": 1, **parts}
+    return checkpoint.load(FOLDER, fingerprint, precision, network, PHASES)
+
+
+def test_interrupted_training_of_the_same_settings_resumes(interrupted):
+    progress = load({})
+    assert (progress.phase, progress.epoch, len(progress.history)) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "precision", "change"),
+    [
+        ({"SEED": 2}, "float32", "SEED was 1 and is now 2"),
+        ({}, "mixed_bfloat16", "precision was 'float32' and is now 'mixed_bfloat16'"),
+        ({"format": 1}, "float32", "it was made by another version of this project"),
+    ],
+    ids=["settings", "precision", "version"],
+)
+def test_training_starts_over_and_says_what_changed(interrupted, capsys, parts, precision, change):
+    progress = load(parts, precision)
+    assert (progress.phase, progress.epoch, progress.history) == (0, 0, [])
+    expected = f"[INFO] starting over after the interrupted training: {change}\n"
+    assert expected in capsys.readouterr().err
+
+
+def test_training_starts_over_with_another_version_of_a_package(interrupted, monkeypatch, capsys):
+    versions = fingerprints.versions() | {"keras": "2.0"}
+    monkeypatch.setattr(fingerprints, "versions", lambda: versions)
+    assert load({}).epoch == 0
+    assert "and is now '2.0'" in capsys.readouterr().err
+
+
+def test_fields_that_only_change_the_figures_do_not_start_a_training_over(interrupted):
+    assert load({"mistakes": 3, "smoothing": 0.5}).epoch == 1
 
 
 @pytest.mark.parametrize("size", [0, 100, 1_000])
 def test_damaged_checkpoint_starts_over_with_a_warning(interrupted, capsys, size):
-    path = Tuning(tiny_recipe()).checkpoint.path
+    path = FOLDER / "checkpoint.npz"
     path.write_bytes(path.read_bytes()[:size])
-    assert epochs_of(Tuning(tiny_recipe())) == [1, 2, 1]
-    assert "is damaged" in capsys.readouterr().err
-
-
-def test_checkpoint_of_a_finished_training_is_not_resumed(interrupted):
-    files.write_json(Tuning(tiny_recipe()).folder / "metrics.json", {})
-    assert Tuning(tiny_recipe()).checkpoint.epoch == 0
-
-
-def test_seconds_of_interrupted_runs_count_unless_they_are_of_other_work(interrupted):
-    tuning = Tuning(tiny_recipe())
-    path = tuning.folder / checkpoint.SECONDS_FILE
-    saved = files.read_json(path)
-    assert saved["seconds"] > 0
-    files.write_json(path, saved | {"seconds": 1000})
-    assert Tuning(tiny_recipe()).checkpoint.stopwatch.seconds > 1000
-    assert Tuning(tiny_recipe(), seed=2).checkpoint.stopwatch.seconds < 1000
-
-
-def test_metrics_and_report_are_those_of_all_phases(built, thin):
-    tuning = Tuning(tiny_recipe())
-    for number, accuracy in enumerate((0.25, 0.75)):
-        tuning.fit(number)
-        tuning.checkpoint.finish_phase({"accuracy": accuracy}, f"text {number}\n")
-    metrics = tuning.checkpoint.metrics()
-    assert metrics["accuracy"] == 0.75
-    assert metrics["phases"] == {"warmup": 0.25, "unfrozen": 0.75}
-    assert metrics["seconds"] > 0
-    assert tuning.checkpoint.report().startswith("After warmup\n\ntext 0\n")
-    tuning.checkpoint.remove()
-    assert not tuning.checkpoint.path.exists()
+    assert load({}).epoch == 0
+    assert f"[WARN] {path} is damaged" in capsys.readouterr().err
 
 
 class Pickled:
-    """An object that runs a command when it is unpickled."""
+    """An object that makes a file when it is unpickled."""
 
     def __reduce__(self):
         return os.system, ("touch ran",)
 
 
 def test_pickle_in_a_checkpoint_does_not_run(interrupted, capsys):
-    path = Tuning(tiny_recipe()).checkpoint.path
-    np.savez(path, facts=np.array([Pickled()], dtype=object))
-    assert Tuning(tiny_recipe()).checkpoint.epoch == 0
+    np.savez(FOLDER / "checkpoint.npz", facts=np.array([Pickled()], dtype=object))
+    assert load({}).epoch == 0
     assert "is damaged" in capsys.readouterr().err
     assert not os.path.exists("ran")
+
+
+def test_checkpoint_of_a_finished_training_is_not_resumed(interrupted, capsys):
+    """The process was killed after metrics.json was written and before the files were deleted."""
+    files.write_json(FOLDER / "metrics.json", {})
+    assert load({}).epoch == 0
+    assert "resuming" not in capsys.readouterr().err
+
+
+# Seconds and results
+
+
+def test_seconds_of_interrupted_runs_count(interrupted):
+    path = FOLDER / checkpoint.SECONDS_FILE
+    saved = files.read_json(path)
+    assert saved["seconds"] > 0
+    files.write_json(path, saved | {"seconds": 1000})
+    assert load({}).stopwatch.seconds > 1000
+
+
+def test_seconds_of_another_training_do_not_count(interrupted):
+    path = FOLDER / checkpoint.SECONDS_FILE
+    files.write_json(path, files.read_json(path) | {"seconds": 1000})
+    assert load({"SEED": 2}).stopwatch.seconds < 1000
+
+
+def test_metrics_and_report_are_those_of_all_phases(interrupted):
+    progress = load({})
+    progress.finish_phase({"accuracy": 0.25, "classes": {}}, "first text\n")
+    progress.finish_phase({"accuracy": 0.75, "classes": {"a": 1}}, "second text\n")
+    metrics = progress.metrics()
+    assert metrics.pop("seconds") > 0
+    assert metrics == {
+        "accuracy": 0.75,
+        "classes": {"a": 1},
+        "phases": {"head": 0.25, "unfrozen": 0.75},
+    }
+    assert progress.report() == ("After head\n\nfirst text\n\nAfter unfrozen\n\nsecond text\n")
+
+
+def test_finished_training_leaves_no_checkpoint(interrupted):
+    load({}).remove()
+    assert not (FOLDER / "checkpoint.npz").exists()
+    assert not (FOLDER / checkpoint.SECONDS_FILE).exists()

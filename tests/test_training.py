@@ -1,104 +1,94 @@
-"""One phase of fine-tuning: what it trains, records and keeps."""
+"""One phase of fine-tuning: what it trains, prints and records, and which weights it ends with."""
 
+import csv
+import functools
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import Tuning, tiny_phase, tiny_recipe
 
-from pyimagesearch import classifier, images, training
+from pyimagesearch import classifier, images, networks, training
+
+# Eight steps show the 21 photos more than once.
+MANY_STEPS = tiny_phase("warmup", epochs=2, steps_per_epoch=8)
 
 
-@pytest.mark.parametrize(
-    ("losses", "patience", "finished"),
-    [
-        ((), 2, False),
-        ((3, 2), 2, False),
-        ((2, 3), 2, False),
-        ((2, 3, 3), 2, True),
-        ((4, 3, 2, 1), 2, True),
-        ((1, 2, 3), None, False),
-        ((1, 2, 3, 4), None, True),
-    ],
-)
-def test_phase_is_finished_after_its_epochs_or_its_patience(losses, patience, finished):
-    phase = tiny_phase("head", epochs=4, patience=patience)
-    history = [{"phase": "head", "val_loss": loss} for loss in losses]
-    checkpoint = SimpleNamespace(epoch=len(losses), history=history)
-    assert training.is_finished(phase, checkpoint) is finished
+@functools.cache
+def fit_once(views):
+    """Return a Tuning after its only phase. It is trained once for all tests: do not change it."""
+    tuning = Tuning(tiny_recipe(views=views, batch_size=5, phases=(MANY_STEPS,)))
+    tuning.fit()
+    return tuning
 
 
-@pytest.mark.parametrize("views", [None, 0, 2])
-def test_val_accuracy_is_that_of_the_classifier_on_every_photo(built, thin, views):
-    recipe = tiny_recipe(views=views, batch_size=5)
-    tuning = Tuning(recipe)
-    history, photos = tuning.fit(), tuning.splits.validation
-    trained = classifier.from_network(tuning.network, recipe.classes)
+# What a phase does, with fresh augmentation, without augmentation, and with stored views
+each_kind_of_views = pytest.mark.parametrize("views", [None, 0, 2])
+
+
+@each_kind_of_views
+def test_fit_trains_every_epoch_also_if_its_steps_repeat_the_photos(built, thin, views):
+    history = fit_once(views).checkpoint.history
+    assert [(row["phase"], row["epoch"]) for row in history] == [("warmup", 1), ("warmup", 2)]
+    assert all(0 < row["loss"] < 10 and 0 <= row["accuracy"] <= 1 for row in history)
+
+
+@each_kind_of_views
+def test_val_accuracy_and_val_loss_are_those_of_the_network_on_every_photo(built, thin, views):
+    tuning = fit_once(views)
+    photos, last = tuning.splits.validation, tuning.checkpoint.history[-1]
+    trained = classifier.from_network(tuning.network, tuning.recipe.classes)
     pixels = np.stack([images.read_resized(path, 32) for path in photos.paths])
     probabilities = trained.predict(pixels)
     accuracy = np.mean(probabilities.argmax(axis=1) == photos.labels)
-    assert history[-1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
-    true_class = probabilities[np.arange(len(photos)), photos.labels]
-    assert history[-1]["val_loss"] == pytest.approx(-np.log(true_class).mean(), rel=0.02)
+    assert last["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    of_true_class = probabilities[np.arange(len(photos)), photos.labels]
+    assert last["val_loss"] == pytest.approx(-np.log(of_true_class).mean(), rel=0.02)
 
 
-@pytest.mark.parametrize("views", [None, 2])
-def test_more_steps_than_batches_repeat_the_photos(built, thin, views):
-    phase = tiny_phase("warmup", epochs=2, steps_per_epoch=8)
-    history = Tuning(tiny_recipe(views=views, phases=(phase,))).fit()
-    assert [row["epoch"] for row in history] == [1, 2]
+@each_kind_of_views
+def test_fit_changes_the_layers_of_the_phase_only(built, thin, views):
+    tuning = fit_once(views)
+    before = networks.build(tuning.recipe, None, seed=1)
+    changed = {
+        layer.name
+        for layer in before.layers
+        for was, now in zip(
+            layer.get_weights(), tuning.network.get_layer(layer.name).get_weights(), strict=True
+        )
+        if layer.weights and np.any(was != now)
+    }
+    assert changed == {"head_dense", "probabilities"}
 
 
-def test_history_is_on_disk_after_every_epoch(built, thin, monkeypatch):
-    lengths, write_history = [], training.write_history
-
-    def write_and_count(path, history):
-        write_history(path, history)
-        lengths.append(len(path.read_text().splitlines()))
-
-    monkeypatch.setattr(training, "write_history", write_and_count)
-    Tuning(tiny_recipe(phases=(tiny_phase("warmup", epochs=3),))).fit()
-    assert lengths == [2, 3, 4]
+@each_kind_of_views
+def test_network_has_no_optimizer_after_training(built, thin, views):
+    """So it is saved without one."""
+    assert not fit_once(views).network.compiled
 
 
-def test_console_names_what_is_trained(built, thin, capsys):
-    tuning = Tuning(tiny_recipe(class_weights="balanced"))
-    tuning.fit(0)
-    tuning.checkpoint.finish_phase({}, "")
-    tuning.fit(1)
-    messages = capsys.readouterr().err
-    assert "warmup: 21 training photos, 12 validation photos; class weights: zebra" in messages
-    assert "warmup: training head_dense, probabilities: 4 of 30 weight tensors" in messages
-    assert "unfrozen: training block5_conv1, block5_conv2, block5_conv3, head_dense" in messages
-    assert "warmup 2/2: loss " in messages
-    assert "val_accuracy " in messages
+# What it prints
 
 
-@pytest.mark.parametrize("views", [None, 2])
-def test_network_is_saved_without_an_optimizer(built, thin, views):
-    tuning = Tuning(tiny_recipe(views=views))
-    tuning.fit()
-    assert not tuning.network.compiled
-
-
-def test_interruption_of_an_epoch_removes_the_progress_bar(built, thin, monkeypatch):
-    closed = []
-
-    class Progress:
-        def __enter__(self):
-            return self.interrupt
-
-        def __exit__(self, *_):
-            closed.append(True)
-
-        def interrupt(self, count):
-            raise KeyboardInterrupt
-
+def test_phase_is_announced_with_its_photos_and_its_layers(built, thin, capsys):
     tuning = Tuning(tiny_recipe(views=None))
-    monkeypatch.setattr(training.console, "progress", lambda *_: Progress())
-    with pytest.raises(KeyboardInterrupt):
-        tuning.fit()
-    assert closed == [True]
+    for number, phase in enumerate(tuning.recipe.phases):
+        networks.unfreeze_after(tuning.network, phase.unfreeze_after)
+        training.report_phase(tuning.network, tuning.data(number))
+    lines = capsys.readouterr().err.splitlines()[-4:]
+    assert lines[0] == "[INFO] warmup: 21 training photos, 12 validation photos"
+    assert lines[1].startswith("[INFO] warmup: training head_dense, probabilities: 4 of 30 weight")
+    head = tuning.network.get_layer("features").output.shape[1] * 8 + 8 + (8 * 3 + 3)
+    assert lines[1].endswith(f" tensors, {head:,} parameters")
+    assert "unfrozen: training block5_conv1, block5_conv2, block5_conv3, head_dense" in lines[3]
+
+
+def test_phase_is_announced_with_its_class_weights(built, thin, capsys):
+    tuning = Tuning(tiny_recipe(views=None, class_weights="balanced"))
+    training.report_phase(tuning.network, tuning.data(0))
+    message = capsys.readouterr().err
+    assert "; class weights: zebra 1.000, Noodles/Pasta 1.000, apple 1.000" in message
 
 
 def test_balanced_class_weights_are_those_that_knifey_spoonys_tutorial_prints():
@@ -109,50 +99,108 @@ def test_balanced_class_weights_are_those_that_knifey_spoonys_tutorial_prints():
     assert training.class_weights(tiny_recipe(), labels) is None
 
 
+def test_interruption_says_after_which_step_and_leaves_the_finished_epochs(
+    built, thin, monkeypatch, capsys
+):
+    """6 steps show the 21 photos once. The second epoch is interrupted after its third step."""
+    on_train_batch_end = training.EpochRecorder.on_train_batch_end
+
+    def interrupt(recorder, batch, logs=None):
+        on_train_batch_end(recorder, batch, logs)
+        if len(recorder.checkpoint.history) == 1 and batch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.EpochRecorder, "on_train_batch_end", interrupt)
+    tuning = Tuning(tiny_recipe(phases=(tiny_phase("warmup", epochs=3),)))
+    with pytest.raises(KeyboardInterrupt, match=r"^warmup: 9 of 18$"):
+        tuning.fit()
+    with open(tuning.folder / training.HISTORY_FILE) as file:
+        [row] = csv.DictReader(file)
+    assert (row["phase"], row["epoch"]) == ("warmup", "1")
+    assert float(row["val_accuracy"]) == tuning.checkpoint.history[0]["val_accuracy"]
+    assert "[INFO] warmup 1/3: loss " in capsys.readouterr().err
+
+
+# Which weights it ends with
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "is_finished"),
+    [
+        ((), 2, False),
+        ((3, 2), 2, False),
+        ((2, 3), 2, False),
+        ((2, 3, 3), 2, True),
+        ((4, 3, 2, 1), 2, True),
+        ((1, 2, 3), None, False),
+        ((1, 2, 3, 4), None, True),
+    ],
+)
+def test_phase_is_finished_after_its_epochs_or_its_patience(losses, patience, is_finished):
+    phase = tiny_phase("head", epochs=4, patience=patience)
+    history = [{"phase": "head", "val_loss": loss} for loss in losses]
+    checkpoint = SimpleNamespace(epoch=len(losses), history=history)
+    assert training.is_finished(phase, checkpoint) is is_finished
+
+
 @pytest.fixture
 def fit_with_losses(built, thin, monkeypatch):
     """Return a function that trains a phase whose val_losses are given.
 
-    It returns (the weights after each epoch, the weights after the phase, the history).
+    It returns (the weights after each epoch, the weights after the phase).
     """
 
     def fit(losses, **options):
         weights, on_epoch_end = [], training.EpochRecorder.on_epoch_end
 
-        def record(recorder, epoch, logs):
+        def set_loss_and_record(recorder, epoch, logs):
             logs["val_loss"] = losses[epoch]
-            weights.append([each.numpy() for each in recorder.model.trainable_variables])
+            weights.append(recorder.model.get_weights())
             on_epoch_end(recorder, epoch, logs)
 
-        monkeypatch.setattr(training.EpochRecorder, "on_epoch_end", record)
+        monkeypatch.setattr(training.EpochRecorder, "on_epoch_end", set_loss_and_record)
         phase = tiny_phase("warmup", epochs=len(losses), learning_rate=1e-2, **options)
-        tuning = Tuning(tiny_recipe(phases=(phase,)))
-        history = tuning.fit()
-        return weights, [each.numpy() for each in tuning.network.trainable_weights], history
+        tuning = Tuning(tiny_recipe(views=0, phases=(phase,)))
+        tuning.fit()
+        return weights, tuning.data(0).model(tuning.network).get_weights()
 
     return fit
 
 
-def assert_same(ours, theirs):
-    for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(one, other)
+def are_same(weights, others):
+    return all(np.array_equal(one, other) for one, other in zip(weights, others, strict=True))
 
 
 def test_patience_ends_a_phase_and_keep_best_restores_its_best_epoch(fit_with_losses, capsys):
-    weights, final, history = fit_with_losses([3, 1, 2, 2, 2, 2], patience=2, keep_best=True)
-    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
-    assert_same(final, weights[1])
-    assert any(np.any(one != other) for one, other in zip(final, weights[-1], strict=True))
+    epochs, final = fit_with_losses([3, 1, 2, 2, 2, 2], patience=2, keep_best=True)
+    assert len(epochs) == 4
+    assert are_same(final, epochs[1])
+    assert not are_same(final, epochs[-1])
     assert "warmup stops: no lower val_loss for 2 epochs" in capsys.readouterr().err
 
 
 def test_keep_best_without_patience_trains_every_epoch(fit_with_losses):
-    weights, final, history = fit_with_losses([1, 2, 3], keep_best=True)
-    assert len(history) == 3
-    assert_same(final, weights[0])
+    epochs, final = fit_with_losses([1, 2, 3], keep_best=True)
+    assert len(epochs) == 3
+    assert are_same(final, epochs[0])
 
 
 def test_without_keep_best_the_last_epoch_counts(fit_with_losses):
-    weights, final, history = fit_with_losses([1, 2, 3])
-    assert len(history) == 3
-    assert_same(final, weights[-1])
+    epochs, final = fit_with_losses([1, 2, 3])
+    assert len(epochs) == 3
+    assert are_same(final, epochs[-1])
+    assert not are_same(final, epochs[0])
+
+
+# Logs
+
+
+def test_logs_of_an_earlier_training_are_deleted_also_if_their_folder_is_a_link():
+    disk, folder = Path("disk"), Path("tensorboard")
+    (disk / "warmup").mkdir(parents=True)
+    folder.symlink_to(disk)
+    for epoch in (1, 0):
+        checkpoint = SimpleNamespace(phase=0, epoch=epoch)
+        assert training.tensorboard_callbacks(folder, tiny_phase("x"), checkpoint, False) == []
+        assert (disk / "warmup").is_dir() == (epoch == 1)
+    assert folder.is_symlink()
