@@ -73,6 +73,15 @@ def test_writing_killed_at_any_byte_resumes_after_the_last_whole_batch(array_fil
     assert array_file.path.read_bytes() == expected
 
 
+def test_writing_killed_before_the_file_was_renamed_writes_no_row_again(array_file):
+    """All rows are whole batches, although the last batch is smaller."""
+    write(array_file)
+    array_file.path.rename(files.partial_path(array_file.path))
+    assert array_file.missing_bytes == 0
+    assert write(array_file) == [len(ROWS)]
+    np.testing.assert_array_equal(array_file.read(), ROWS)
+
+
 def test_partial_file_with_another_header_starts_anew(array_file):
     files.partial_path(array_file.path).write_bytes(b"\0" * 300)
     assert write(array_file) == [0]

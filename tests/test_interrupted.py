@@ -14,9 +14,9 @@ from pyimagesearch import config
 from pyimagesearch.support import files
 
 IN_A_ROW = 5  # kills before a run may finish
-# A process that has imported TensorFlow once and is copied for each run.
+# A process that imports some modules once and is copied for each run.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["keras", "sklearn.linear_model", "matplotlib.pyplot", "polars"])
+HEAVY_PACKAGES = ["keras", "sklearn.linear_model", "matplotlib.pyplot", "polars"]
 
 
 def run_script(folder, weights, name, arguments):
@@ -33,7 +33,8 @@ def run_script(folder, weights, name, arguments):
     os.dup2(log, 2)
     config.RECIPES, config.RECIPE = {"tiny": tiny_recipe()}, "tiny"
     config.PRECISION, config.WEIGHTS = "float32", weights
-    put_thin_vgg16()
+    if weights is not None:
+        put_thin_vgg16()
     main = importlib.import_module(name).main
     console.run(lambda: main(arguments))
 
@@ -65,42 +66,41 @@ def kill_at_random(folder, weights, seconds, rng, name, *arguments):
 
 
 def contents(folder):
-    """Return what a script leaves that has to be the same: {path: bytes, or numbers}."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if not path.is_file() or path.name in ("log.txt", files.LOCK):
-            continue
-        if path.suffix == ".keras":
-            # The archive holds the date; its numbers count.
-            import keras
+    """Return {path: what has to be the same} of everything that a script has written."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {
+        str(path.relative_to(folder)): content(path)
+        for path in paths
+        if path.name not in ("log.txt", files.LOCK)
+    }
 
-            network = keras.saving.load_model(path, compile=False)
-            found[name] = [weight.tobytes() for weight in network.get_weights()]
-        elif path.suffix == ".skops":
-            import skops.io
 
-            found[name] = skops.io.load(path, trusted=[]).coef_.tobytes()
-        elif path.name == "history.csv":
-            found[name] = [line.rsplit(",", 1)[0] for line in path.read_text().splitlines()]
-        elif path.suffix == ".json":
-            timed = ("seconds", "feature_seconds", "made_from")
-            numbers = read(path)
-            found[name] = (
-                {k: v for k, v in numbers.items() if k not in timed}
-                if isinstance(numbers, dict)
-                else numbers
-            )
-        elif path.suffix not in (".html", ".png"):
-            found[name] = path.read_bytes()
-        else:
-            found[name] = "a picture"
-    return found
+def content(path):
+    """Return what has to be the same in a file: its bytes, or its numbers without the times."""
+    if path.suffix == ".keras":
+        # The archive contains the date.
+        import keras
+
+        network = keras.saving.load_model(path, compile=False)
+        return [weight.tobytes() for weight in network.get_weights()]
+    if path.suffix == ".skops":
+        import skops.io
+
+        return skops.io.load(path, trusted=[]).coef_.tobytes()
+    if path.name == "history.csv":
+        return [line.rsplit(",", 1)[0] for line in path.read_text().splitlines()]
+    if path.suffix == ".json":
+        values = read(path)
+        times = ("seconds", "feature_seconds", "made_from")
+        if isinstance(values, dict):
+            return {name: value for name, value in values.items() if name not in times}
+        return values
+    return "a picture" if path.suffix in (".html", ".png") else path.read_bytes()
 
 
 BUILD, EXTRACT = ("build_dataset",), ("extract_features",)
 FINE_TUNE = ("train", "--method", "fine_tune")
-# What is killed, how often, and what was run before it.
+# {name: (command that is killed, how often, the commands whose files it needs)}
 COMMANDS = {
     "build": (BUILD, 20, []),
     "extract": (EXTRACT, 20, [BUILD]),
@@ -110,36 +110,51 @@ COMMANDS = {
 }
 
 
+def test_build_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
+    SERVER.set_forkserver_preload(["conftest"])
+    compare_with_killed_runs(tmp_path, None, BUILD, kills=2, before=[])
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("what", COMMANDS)
-def test_killed_at_random_moments_a_script_ends_as_if_it_had_not_been(
-    tmp_path, random_weights, what
-):
-    rng = random.Random(what)
-    command, wanted, before = COMMANDS[what]
-    start_from, whole = tmp_path / "start", tmp_path / "whole"
-    make_flat_download(start_from / "Tiny")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_script_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, random_weights, name):
+    SERVER.set_forkserver_preload(["conftest", *HEAVY_PACKAGES])
+    compare_with_killed_runs(tmp_path, random_weights, *COMMANDS[name])
+
+
+def compare_with_killed_runs(tmp_path, weights, command, kills, before):
+    """Check that killed runs of a script end with the files of a run that was not killed.
+
+    Args:
+        tmp_path: a folder for the runs.
+        weights: the path of the backbone's weights; None: the script does not need a network.
+        command: a script and its arguments.
+        kills: the least number of kills.
+        before: the commands whose files it needs.
+    """
+    rng = random.Random(str(command))
+    prepared, whole = tmp_path / "prepared", tmp_path / "whole"
+    make_flat_download(prepared / "Tiny")
     for step in before:
-        complete(start_from, random_weights, *step)
-    shutil.copytree(start_from, whole)
-    complete(whole, random_weights, *command)  # the first run also fills caches
+        complete(prepared, weights, *step)
+    shutil.copytree(prepared, whole)
+    complete(whole, weights, *command)  # the first run also fills caches
     expected = contents(whole)
-    force = () if what == "export" else ("--force",)
-    seconds = complete(whole, random_weights, *command, *force)
-    kills, folders = 0, 0
-    while kills < wanted:
-        folders += 1
-        folder = tmp_path / f"killed_{folders}"
-        shutil.copytree(start_from, folder)
+    force = () if "--export" in command else ("--force",)
+    seconds = complete(whole, weights, *command, *force)
+    killed = 0
+    while killed < kills:
+        folder = tmp_path / "killed"
+        shutil.copytree(prepared, folder)
         for number in range(IN_A_ROW):
-            took = kill_at_random(folder, random_weights, seconds, rng, *command)
+            took = kill_at_random(folder, weights, seconds, rng, *command)
             if took is None:
-                kills += 1
+                killed += 1
             elif number == 0:
                 seconds = took  # the machine has become faster
-        complete(folder, random_weights, *command)
-        made = contents(folder)
-        assert made.keys() == expected.keys()
-        for path, content in expected.items():
-            assert made[path] == content, path
+        complete(folder, weights, *command)
+        found = contents(folder)
+        assert found.keys() == expected.keys()
+        for path, value in expected.items():
+            assert found[path] == value, path
         shutil.rmtree(folder)
