@@ -36,8 +36,12 @@ def main():
     out = ROOT / config.OUTPUT_DIR / "accuracy"
     parser.set_defaults(out=out)
     arguments = parser.parse_args()
-    if arguments.warmup + arguments.unfrozen > POOL:
-        parser.error(f"fresh augmentation has {POOL} views, one an epoch")
+    epochs = arguments.warmup + arguments.unfrozen
+    if epochs > POOL:
+        parser.error(
+            f"--warmup and --unfrozen are {epochs} epochs, but fresh augmentation has {POOL} views, "
+            f"one for each epoch. Use fewer epochs"
+        )
     console.import_tensorflow()
     recipe = use_dataset(arguments)
     splits = datasets.list_splits(config.DATASET_DIR, recipe, SPLIT_NAMES)

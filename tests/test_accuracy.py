@@ -152,7 +152,8 @@ def test_other_numbers_of_epochs_are_other_results(run, tmp_path):
     assert {"photos 1 + 1", "photos 2 + 1"} < read(tmp_path / "results.json").keys()
 
 
-def test_more_epochs_than_the_pool_has_views_are_refused(run):
+def test_more_epochs_than_the_pool_has_views_are_refused(run, capsys):
     with pytest.raises(SystemExit):
         run.main("--warmup", "5", "--unfrozen", "2")
+    assert "are 7 epochs, but fresh augmentation has 6 views" in capsys.readouterr().err
     assert run.trained == []
