@@ -39,8 +39,8 @@ def main():
     epochs = arguments.warmup + arguments.unfrozen
     if epochs > POOL:
         parser.error(
-            f"--warmup and --unfrozen are {epochs} epochs, but fresh augmentation has {POOL} views, "
-            f"one for each epoch. Use fewer epochs"
+            f"--warmup and --unfrozen are {epochs} epochs, but fresh augmentation has {POOL} "
+            f"views, one for each epoch. Use fewer epochs"
         )
     console.import_tensorflow()
     recipe = use_dataset(arguments)
