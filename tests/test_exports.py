@@ -1,95 +1,152 @@
-"""Each export is opened by its own runtime and compared with the classifier photo by photo."""
+"""Networks for other programs: each export predicts with its own runtime what Keras predicts."""
 
+from pathlib import Path
+
+import keras
 import numpy as np
 import pytest
-from conftest import assert_one_error, make_flat_download, read, tiny_phase, tiny_recipe
+from conftest import CLASSES, assert_one_error, make_photo, read, tiny_phase, tiny_recipe
 
 from pyimagesearch import classifier, config, datasets, images, networks
-from pyimagesearch.recipe import EXPORTS, Head
+from pyimagesearch.recipe import EXPORTS
 from pyimagesearch.support import console, exports, files
 
-BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
+FOLDER = Path("output/tiny/fine_tune")
+BY_METHOD = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
 
 
-def export(script, method, *kinds):
-    status, _, messages = script("train", "--method", method, "--export", *kinds)
-    assert status == 0, messages
-
-
-def evaluation_pixels():
-    photos = datasets.list_photos(config.DATASET_DIR, config.RECIPES["tiny"], config.TEST)
-    return np.concatenate(list(images.read_batches(photos.paths, 32, 8)))
-
-
-def predict_onnx(path, pixels):
+def predict_onnx(path, photos):
+    """Predict with ONNX Runtime, as a program without Keras does."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    # The photos are the only input: means of the preprocessing, for example, are inside.
     assert [each.name for each in session.get_inputs()] == ["photos"]
-    return session.run(None, {"photos": pixels})[0]
+    return session.run(None, {"photos": photos})[0]
 
 
-def predict_litert(path, pixels):
+def predict_litert(path, photos):
+    """Predict with the LiteRT interpreter, which phones have."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
-    interpreter.resize_tensor_input(0, pixels.shape)
+    interpreter.resize_tensor_input(0, photos.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], photos)
     interpreter.invoke()
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
-def predict_saved_model(path, pixels):
+def predict_saved_model(path, photos):
+    """Predict with TensorFlow alone, as TensorFlow Serving does."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
-    return loaded.serve(pixels).numpy()
+    return loaded.serve(photos).numpy()
 
 
 RUNTIMES = {"onnx": predict_onnx, "litert": predict_litert, "saved_model": predict_saved_model}
 
 
-def test_a_network_that_normalises_takes_nothing_but_photos(tmp_path):
-    recipe = tiny_recipe(backbone="EfficientNetB0", image_size=32, phases=(tiny_phase("head"),))
-    network = networks.build(recipe, None)
-    classifier.save_network(tmp_path, network, recipe.classes)
-    files.write_json(tmp_path / classifier.METRICS_FILE, {})
-    pixels = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
-    expected = classifier.load(tmp_path).predict(pixels)
-    path = classifier.export(tmp_path, "onnx")
-    np.testing.assert_allclose(predict_onnx(path, pixels), expected, atol=1e-5)
+def make_photos(count):
+    """Return uint8 noise, (count, 32, 32, 3)."""
+    return np.random.default_rng(1).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
-@BOTH
-def test_every_export_answers_as_the_classifier_does(trained, script, method):
+def save(network, classes):
+    """Save a finished fine-tuned classifier; return it as it is loaded."""
+    classifier.save_network(FOLDER, network, classes)
+    files.write_json(FOLDER / classifier.METRICS_FILE, {})
+    return classifier.load(FOLDER)
+
+
+def export(script, method, *kinds):
+    """Export the classifier of the tiny recipe; it is trained if it is missing."""
+    status, _, messages = script("train", "--method", method, "--export", *kinds)
+    assert status == 0, messages
+
+
+def evaluation_photos():
+    """Return (paths, pixels) of the evaluation photos of the tiny recipe."""
+    photos = datasets.list_photos(config.DATASET_DIR, config.RECIPES["tiny"], config.TEST)
+    return photos.paths, np.concatenate(list(images.read_batches(photos.paths, 32, 8)))
+
+
+# What an export computes
+
+
+@pytest.mark.parametrize(
+    "method", ["fine_tune", pytest.param("logistic_regression", marks=pytest.mark.soak)]
+)
+def test_every_export_predicts_what_the_classifier_predicts(trained, script, method):
     folder = trained(method)
     export(script, method, *EXPORTS)
-    pixels = evaluation_pixels()
-    expected = classifier.load(folder).predict(pixels)
+    _, photos = evaluation_photos()
+    expected = classifier.load(folder).predict(photos)
     for kind in EXPORTS:
-        path = folder / "exports" / exports.FILES[kind]
-        np.testing.assert_allclose(RUNTIMES[kind](path, pixels), expected, atol=1e-5, err_msg=kind)
+        probabilities = RUNTIMES[kind](folder / "exports" / exports.FILES[kind], photos)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5, err_msg=kind)
     assert read(folder / "exports" / "classes.json") == read(folder / "classes.json")
 
 
-def test_a_sigmoid_is_exported_as_the_probability_of_the_second_class(tiny, script):
-    tiny(
-        classes=("cat", "dog"), head=Head(pooling="flatten", units=8, dropout=0.5, output="sigmoid")
-    )
-    make_flat_download("Tiny", labels=2)
-    assert script("build_dataset")[0] == 0
-    export(script, "fine_tune", "litert")
-    folder = config.OUTPUT_DIR / "tiny" / "fine_tune"
-    pixels = evaluation_pixels()
-    expected = classifier.load(folder).predict(pixels)
-    rows = predict_litert(folder / "exports" / "model.tflite", pixels)
-    assert rows.shape == (len(pixels), 1)
-    np.testing.assert_allclose(rows[:, 0], expected[:, 1], atol=1e-5)
-    np.testing.assert_allclose(classifier.load_litert(folder).predict(pixels), expected, atol=1e-5)
+def set_normalization(network):
+    """Give the Normalization layer of a network the means and variances of ImageNet."""
+    is_normalization = keras.layers.Normalization
+    layer = next(layer for layer in network.layers if isinstance(layer, is_normalization))
+    layer.adapt_mean.assign([0.485, 0.456, 0.406])
+    layer.adapt_variance.assign([0.229, 0.224, 0.225])
+    layer.finalize_state()
 
 
-def test_what_is_trained_already_is_only_exported(trained, script):
+def small_network(units, activation):
+    """Return a network that normalizes photos by itself, as EfficientNet does."""
+    photos = keras.Input((32, 32, 3), dtype="uint8", name="photos")
+    x = keras.layers.Normalization()(keras.layers.Rescaling(1 / 255)(photos))
+    x = keras.layers.Flatten()(keras.layers.AveragePooling2D(16)(x))
+    network = keras.Model(photos, keras.layers.Dense(units, activation=activation)(x))
+    set_normalization(network)
+    return network
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_export_of_a_network_that_normalizes_reads_photos_alone(kind):
+    network = small_network(3, "softmax")
+    expected = networks.predict_function(network)(make_photos(3))
+    assert np.ptp(expected, axis=0).min() > 1e-3
+    exports.write(network, kind, Path(exports.FILES[kind]))
+    probabilities = RUNTIMES[kind](exports.FILES[kind], make_photos(3))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_export_of_efficientnet_reads_photos_alone(kind):
+    recipe = tiny_recipe(backbone="EfficientNetB0", image_size=32, phases=(tiny_phase("head"),))
+    network = networks.float32_copy(networks.build(recipe, None, seed=0))
+    set_normalization(network)
+    # With random weights, the features would be about a millionth.
+    network.get_layer("top_bn").gamma.assign(np.full(1280, 1e6))
+    expected = save(network, recipe.classes).predict(make_photos(3))
+    probabilities = RUNTIMES[kind](classifier.export(FOLDER, kind), make_photos(3))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-3)
+    assert np.ptp(expected, axis=0).max() > 0.01
+
+
+def test_export_of_a_sigmoid_predicts_the_second_class():
+    expected = save(small_network(1, "sigmoid"), ["cat", "dog"]).predict(make_photos(3))
+    path = classifier.export(FOLDER, "litert")
+    rows = predict_litert(path, make_photos(3))
+    np.testing.assert_allclose(rows, expected[:, 1:], atol=1e-5)
+    # predict.py --fast predicts both.
+    fast = classifier.load_litert(FOLDER)
+    np.testing.assert_allclose(fast.predict(make_photos(3)), expected, atol=1e-5)
+    assert (fast.classes, fast.image_size) == (("cat", "dog"), 32)
+
+
+# When train.py exports
+
+
+def test_classifier_that_is_up_to_date_is_exported_and_not_trained_again(trained, script):
     folder = trained()
     before = (folder / "metrics.json").stat().st_mtime_ns
     export(script, "fine_tune", "litert")
@@ -97,54 +154,63 @@ def test_what_is_trained_already_is_only_exported(trained, script):
     assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_training_again_takes_away_what_was_exported_before(trained, script):
-    folder = trained()
-    export(script, "fine_tune", "litert", "saved_model")
+def test_training_again_deletes_the_exports_of_the_classifier_before(trained, script):
+    exported = trained() / "exports" / "saved_model"
+    exported.mkdir(parents=True)
     assert script("train", "--method", "fine_tune", "--force")[0] == 0
-    assert not (folder / "exports").exists()
+    assert not exported.parent.exists()
 
 
-@BOTH
-def test_fast_prediction_gives_the_same_answers(trained, script, method):
+# predict.py --fast
+
+
+@BY_METHOD
+def test_fast_prediction_prints_the_same_as_prediction(trained, script, method):
     trained(method)
     export(script, method, "litert")
-    photos = datasets.list_photos(config.DATASET_DIR, config.RECIPES["tiny"], config.TEST).paths
-    arguments = ("predict", "--method", method, "--image", *photos)
-    status, slow, _ = script(*arguments)
+    paths, _ = evaluation_photos()
+    arguments = ("predict", "--method", method, "--image", *paths)
+    status, with_keras, _ = script(*arguments)
     assert status == 0
-    status, fast, _ = script(*arguments, "--fast")
+    status, with_litert, _ = script(*arguments, "--fast")
     assert status == 0
-    assert fast == slow
+    assert with_litert == with_keras
 
 
-def test_fast_prediction_without_an_export_names_the_command(trained, script):
-    trained()
-    photo = next(config.DATASET_DIR.rglob("*.jpg"))
-    status, _, messages = script("predict", "--fast", "--image", photo)
-    assert status == 2
-    assert_one_error(messages, "model.tflite", "missing", "--export litert")
+@pytest.fixture
+def fast_error(tiny, script):
+    """Return a function that runs predict.py --fast, which must fail, and returns its stderr."""
+    save(small_network(3, "softmax"), CLASSES)
+    make_photo(Path("photo.jpg"), 0, 0)
+
+    def predict():
+        status, out, messages = script("predict", "--fast", "--image", "photo.jpg")
+        assert (status, out) == (2, "")
+        return messages
+
+    return predict
 
 
-def test_a_damaged_export_is_one_line(trained, script):
-    folder = trained()
-    export(script, "fine_tune", "litert")
-    path = folder / "exports" / "model.tflite"
+def test_fast_prediction_without_an_export_is_one_error_with_the_command(fast_error):
+    command = "python train.py --recipe tiny --method fine_tune --export litert"
+    assert_one_error(fast_error(), "model.tflite or its class names are missing", command)
+
+
+def test_fast_prediction_with_a_damaged_export_is_one_error_with_the_command(fast_error):
+    path = classifier.export(FOLDER, "litert")
     path.write_bytes(path.read_bytes()[:1000])
-    photo = next(config.DATASET_DIR.rglob("*.jpg"))
-    status, _, messages = script("predict", "--fast", "--image", photo)
-    assert status == 2
-    assert_one_error(messages, "model.tflite cannot be loaded", "python train.py --recipe tiny")
+    command = "python train.py --recipe tiny --method fine_tune --export litert"
+    assert_one_error(fast_error(), "model.tflite cannot be loaded", command)
 
 
-def test_fast_prediction_without_the_runtime_names_what_installs_it(trained, script, monkeypatch):
-    trained()
-    export(script, "fine_tune", "litert")
-    real = console.importlib.util.find_spec
-    hidden = "ai_edge_litert"
+def test_fast_prediction_without_the_runtime_is_one_error_with_what_installs_it(
+    fast_error, monkeypatch
+):
+    classifier.export(FOLDER, "litert")
+    find_spec, hidden = console.importlib.util.find_spec, "ai_edge_litert"
     monkeypatch.setattr(
-        console.importlib.util, "find_spec", lambda name, *_: None if name == hidden else real(name)
+        console.importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == hidden else find_spec(name, *more),
     )
-    photo = next(config.DATASET_DIR.rglob("*.jpg"))
-    status, _, messages = script("predict", "--fast", "--image", photo)
-    assert status == 2
-    assert_one_error(messages, hidden, "pip install -r requirements-extras.txt")
+    assert_one_error(fast_error(), hidden, "pip install -r requirements-extras.txt")
