@@ -17,10 +17,8 @@ WIDTH, MIN_HEIGHT, MAX_HEIGHT, MARGIN = 400, 40, 2000, 8
 LARGEST_FONT, SMALLEST_FONT = 20, 8
 # OpenCV's fonts have ASCII letters only; this one can write most class names. It comes with
 # matplotlib. Importing matplotlib takes longer than a prediction, so only its folder is looked up.
-FONT = (
-    Path(importlib.util.find_spec("matplotlib").origin).parent
-    / "mpl-data/fonts/ttf/DejaVuSans-Bold.ttf"
-)
+MATPLOTLIB = Path(importlib.util.find_spec("matplotlib").origin).parent
+FONT = MATPLOTLIB / "mpl-data/fonts/ttf/DejaVuSans-Bold.ttf"
 # Opacity of a heat map's colours over the photo, from 0 to 1.
 COLDEST, HOTTEST = 0.2, 0.65
 # File systems allow 255 bytes; this leaves room for a number and an ending.
@@ -28,34 +26,25 @@ MAX_NAME_BYTES = 150
 
 
 class AnnotatedCopies:
-    """Writes annotated copies of the first photos of a run, each under a name of its own.
+    """Writes annotated copies of the first `limit` photos of a run, each under a name of its own.
 
-    Args:
-        folder: for the copies.
-        limit: the number of photos to annotate.
-        show_windows: open a window with each copy, if there is a display.
-        heatmap_function: from heatmaps.heatmap_function; puts a heat map beside each photo. None:
-            no heat maps.
+    With a function from heatmaps.heatmap_function, each copy has a heat map beside it.
     """
 
     def __init__(self, folder, limit, show_windows=False, heatmap_function=None):
         if show_windows and not has_display():
             console.warn("--show needs a display; without one, the copies are only saved")
             show_windows = False
-        self.folder, self.limit = Path(folder), limit
-        self.show_windows, self.heatmap_function = show_windows, heatmap_function
+        self.folder, self.limit, self.show_windows = Path(folder), limit, show_windows
+        self.heatmap_function = heatmap_function
         # In lower case: some file systems do not distinguish photo.png from PHOTO.png.
         self.names = set()
 
     def add(self, name, pixels, small_copy, probabilities, top_class):
         """Write the copy of one photo, unless the limit is reached.
 
-        Args:
-            name: the photo's path or web address.
-            pixels: uint8 RGB (size, size, 3), the input of the network.
-            small_copy: the photo as `shrink` returns it.
-            probabilities: (classes,) floats.
-            top_class: (class name, probability) of the most likely class.
+        `name` is the photo's path or URL, `pixels` the input of the network, `small_copy` the photo
+        as `shrink` returns it, and `top_class` (class name, probability) of the likeliest class.
         """
         if len(self.names) >= self.limit:
             return
@@ -65,7 +54,8 @@ class AnnotatedCopies:
         else:
             heat = self.heatmap_function(pixels[None], [int(probabilities.argmax())])[0]
             picture = annotate_with_heat(small_copy, heat, text)
-        save(self.folder / self.unique_name(name), picture)
+        with files.atomic_write(self.folder / self.unique_name(name)) as partial:
+            Image.fromarray(picture).save(partial)
         if self.show_windows:
             show(picture)
 
@@ -84,12 +74,10 @@ class AnnotatedCopies:
     def report(self, photo_count):
         """Print how many of the run's photos are annotated, and the folder of the copies."""
         count = len(self.names)
-        if count == 0:
-            return
-        if count < photo_count:
-            annotated = f"the first {count:,} of {photo_count:,} photos"
-            console.info(f"annotated {annotated} -> {self.folder}. For more, use --copies N")
-        else:
+        if 0 < count < photo_count:
+            photos = f"the first {count:,} of {photo_count:,} photos"
+            console.info(f"annotated {photos} -> {self.folder}. For more, use --copies N")
+        elif count:
             photos = "1 photo" if count == 1 else f"{count:,} photos"
             console.info(f"annotated {photos} -> {self.folder}")
 
@@ -112,25 +100,15 @@ def shrink(photo):
 
 def annotate(picture, text):
     """Return a copy of a picture from `shrink` with a line of green text on it."""
-    picture = Image.fromarray(picture)
-    ImageDraw.Draw(picture).text(
-        (MARGIN, MARGIN),
-        text,
-        font=fitting_font(text, WIDTH - 2 * MARGIN),
-        fill=(0, 255, 0),
-        stroke_width=2,
-        stroke_fill=(0, 0, 0),
-    )
-    return np.asarray(picture)
-
-
-def fitting_font(text, width):
-    """Return the largest font in which a text fits into `width` pixels, or else the smallest."""
+    # The largest font in which the text fits, or else the smallest.
     for size in range(LARGEST_FONT, SMALLEST_FONT - 1, -1):
         font = ImageFont.truetype(FONT, size)
-        if font.getlength(text) <= width:
+        if font.getlength(text) <= WIDTH - 2 * MARGIN:
             break
-    return font
+    picture = Image.fromarray(picture)
+    green_on_black = {"fill": (0, 255, 0), "stroke_width": 2, "stroke_fill": (0, 0, 0)}
+    ImageDraw.Draw(picture).text((MARGIN, MARGIN), text, font=font, **green_on_black)
+    return np.asarray(picture)
 
 
 def annotate_with_heat(picture, heat, text):
@@ -139,11 +117,9 @@ def annotate_with_heat(picture, heat, text):
 
 
 def overlay_heat(photo, heat):
-    """Return a photo with a heat map over it, from dark blue (0) to yellow (1).
+    """Return a uint8 RGB photo with a heat map over it, from dark blue (0) to yellow (1).
 
-    Args:
-        photo: uint8 RGB (height, width, 3).
-        heat: (rows, columns) float32 from 0 to 1, stretched over the whole photo.
+    The heat map, (rows, columns) float32 from 0 to 1, is stretched over the whole photo.
     """
     smooth = cv2.resize(heat, photo.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
     # Colour-blind readers can read Viridis, and it survives printing in black and white.
@@ -151,12 +127,6 @@ def overlay_heat(photo, heat):
     colours = cv2.cvtColor(colours, cv2.COLOR_BGR2RGB)
     opacity = COLDEST + (HOTTEST - COLDEST) * smooth[..., None]
     return np.uint8(opacity * colours + (1 - opacity) * photo)
-
-
-def save(path, picture):
-    """Write a uint8 RGB picture as PNG."""
-    with files.atomic_write(path) as partial:
-        Image.fromarray(picture).save(partial)
 
 
 def show(picture):
