@@ -53,8 +53,8 @@ def test_class_that_is_never_predicted_has_precision_0_and_no_warning(recwarn):
 # Text
 
 
-def test_text_lists_the_classes_in_the_order_of_the_recipe():
-    lines = evaluation.as_text(TRUTH, PROBABILITIES, CLASSES).splitlines()
+def test_text_lists_the_classes_in_the_order_of_the_recipe(photos):
+    lines = evaluation.report_text(photos, PROBABILITIES, []).splitlines()
     names = [line.strip().split("  ")[0] for line in lines[2:5]]
     assert names == list(CLASSES)
 
@@ -132,10 +132,10 @@ def test_evaluation_writes_its_pictures_and_lists_pairs_and_mistakes(photos, tmp
 
 
 def test_captions_have_both_classes_for_a_mistake_and_one_for_a_correct_prediction(photos):
-    described = evaluation.describe([0, 2], photos, PROBABILITIES)
-    assert described == [
-        (photos.paths[0], "0.jpg: zebra (90.00%)"),
-        (photos.paths[2], "2.jpg: Noodles/Pasta predicted as apple (90.00%)"),
+    captions = [evaluation.caption(position, photos, PROBABILITIES) for position in (0, 2)]
+    assert captions == [
+        "0.jpg: zebra (90.00%)",
+        "2.jpg: Noodles/Pasta predicted as apple (90.00%)",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
+from sklearn.metrics import precision_recall_fscore_support as scores_per_class
 
 from pyimagesearch import images
 from pyimagesearch.report import figures
@@ -27,32 +28,22 @@ def save_evaluation(folder, stem, photos, probabilities, limit):
     Returns:
         (numbers, text): the dict of `as_numbers`, and the text of report.txt.
     """
-    truth, classes = photos.labels, photos.classes
-    figures.draw_confusion(
-        folder / f"{stem}confusion.png", confusion_counts(truth, probabilities), classes
-    )
-    mistakes = describe(most_confident_mistakes(truth, probabilities, limit), photos, probabilities)
-    draw_predictions(folder / f"{stem}mistakes.png", mistakes, MISTAKES_TITLE)
-    uncertain = describe(
-        least_confident_correct(truth, probabilities, limit), photos, probabilities
-    )
-    draw_predictions(folder / f"{stem}uncertain.png", uncertain, UNCERTAIN_TITLE)
+    truth, classes, evaluated = photos.labels, photos.classes, (photos, probabilities)
+    matrix = confusion_counts(truth, probabilities)
+    figures.draw_confusion(folder / f"{stem}confusion.png", matrix, classes)
+    mistakes = most_confident_mistakes(truth, probabilities, limit)
+    uncertain = least_confident_correct(truth, probabilities, limit)
+    draw_predictions(folder / f"{stem}mistakes.png", MISTAKES_TITLE, mistakes, *evaluated)
+    draw_predictions(folder / f"{stem}uncertain.png", UNCERTAIN_TITLE, uncertain, *evaluated)
     text = report_text(photos, probabilities, mistakes)
     console.show(text)
     return as_numbers(truth, probabilities, classes), text
 
 
 def evaluate_phase(network, data, history, folder):
-    """Evaluate a network after a phase, and draw the training curves so far.
+    """Evaluate a network after a phase of batches.PhaseData; draw the training curves so far.
 
-    Args:
-        network: from networks.build, after the phase.
-        data: batches.PhaseData of the phase.
-        history: the rows of history.csv.
-        folder: of the classifier.
-
-    Returns:
-        (numbers, text), as `save_evaluation` returns them.
+    `history` are the rows of history.csv. Returns (numbers, text) as `save_evaluation` does.
     """
     from pyimagesearch import classifier, networks
 
@@ -63,82 +54,44 @@ def evaluate_phase(network, data, history, folder):
     predict = classifier.predict_function(model)
     with console.progress(f"evaluation after {phase.name}", len(photos)) as advance:
         probabilities = classifier.predict_batches(predict, inputs, advance)
-    stem = f"{phase.name}_"
-    numbers, text = save_evaluation(folder, stem, photos, probabilities, recipe.mistakes)
+    evaluated = (photos, probabilities, recipe.mistakes)
+    numbers, text = save_evaluation(folder, f"{phase.name}_", *evaluated)
     console.info(f"{phase.name}: accuracy {numbers['accuracy']:.3f} on {len(photos):,} photos")
     return numbers, text
 
 
 def as_numbers(truth, probabilities, classes):
-    """Return the metrics of an evaluation, each from 0 to 1.
+    """Return {"accuracy": float, "classes": {name: {"precision", "recall", "f1", "support"}}}.
 
-    Args:
-        truth: (n,) ints, indices into `classes`.
-        probabilities: (n, classes) floats.
-        classes: the class names.
-
-    Returns:
-        {"accuracy": float, "classes": {name: {"precision", "recall", "f1", "support"}}}. Support
-        is the number of photos of the class.
+    All metrics are from 0 to 1, but support is the number of photos of the class.
     """
     predicted = probabilities.argmax(axis=1)
-    rows = classification_report(
-        truth,
-        predicted,
-        labels=range(len(classes)),
-        target_names=classes,
-        zero_division=0,
-        output_dict=True,
-    )
-    per_class = {
-        name: {
-            "precision": rows[name]["precision"],
-            "recall": rows[name]["recall"],
-            "f1": rows[name]["f1-score"],
-            "support": int(rows[name]["support"]),
-        }
-        for name in classes
-    }
-    return {"accuracy": float(np.mean(predicted == truth)), "classes": per_class}
-
-
-def as_text(truth, probabilities, classes):
-    """Return scikit-learn's classification report, classes in the order of `classes`."""
-    return classification_report(
-        truth,
-        probabilities.argmax(axis=1),
-        labels=range(len(classes)),
-        target_names=classes,
-        zero_division=0,
-    )
+    names, labels = ("precision", "recall", "f1", "support"), range(len(classes))
+    columns = scores_per_class(truth, predicted, labels=labels, zero_division=0)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    per_class = [dict(zip(names, row, strict=True)) for row in rows]
+    accuracy = float(np.mean(predicted == truth))
+    return {"accuracy": accuracy, "classes": dict(zip(classes, per_class, strict=True))}
 
 
 def report_text(photos, probabilities, mistakes):
-    """Return the text of report.txt.
-
-    Args:
-        photos: the evaluated photos.
-        probabilities: (n, classes) floats, in the order of the photos.
-        mistakes: [(path, caption)] of the mistakes to list.
-    """
+    """Return the text of report.txt; `mistakes` are the positions of those to list."""
     truth, classes = photos.labels, photos.classes
+    options = {"labels": range(len(classes)), "target_names": classes, "zero_division": 0}
     lines = [
-        as_text(truth, probabilities, classes),
+        classification_report(truth, probabilities.argmax(axis=1), **options),
         "Confusion matrix (rows: true classes, columns: predicted classes)",
         confusion_text(truth, probabilities, classes),
         "",
     ]
-    pairs = most_confused(truth, probabilities, classes)
-    if pairs:
+    if pairs := most_confused(truth, probabilities, classes):
         support = dict(zip(classes, np.bincount(truth, minlength=len(classes)), strict=True))
         lines += ["The most confused pairs"]
-        lines += [
-            f"{true_class} predicted as {predicted_class}: {count} of {support[true_class]:,}"
-            for true_class, predicted_class, count in pairs
-        ]
+        for true, predicted, count in pairs:
+            lines += [f"{true} predicted as {predicted}: {count} of {support[true]:,}"]
         lines += [""]
-    lines += [MISTAKES_TITLE if mistakes else "No mistakes"]
-    lines += [caption for _, caption in mistakes]
+    lines += [MISTAKES_TITLE if len(mistakes) else "No mistakes"]
+    lines += [caption(position, photos, probabilities) for position in mistakes]
     return "\n".join([*lines, ""])
 
 
@@ -175,10 +128,7 @@ def most_confused(truth, probabilities, classes):
 
 
 def most_confident_mistakes(truth, probabilities, limit):
-    """Return the positions of the wrong predictions, the worst first.
-
-    The worst gives the true class the lowest probability, so |truth - probability| is largest.
-    """
+    """Return the positions of the wrong predictions, lowest probability of the true class first."""
     mistakes = np.flatnonzero(probabilities.argmax(axis=1) != truth)
     return lowest_first(mistakes, truth, probabilities, limit)
 
@@ -199,24 +149,21 @@ def lowest_first(positions, truth, probabilities, limit):
     return positions[np.argsort(of_true_class, kind="stable")][:limit]
 
 
-def describe(positions, photos, probabilities):
-    """Return [(path, caption)] of predictions: file name, true and predicted class, probability."""
-    described = []
-    for position in positions:
-        path, label = photos.paths[position], photos.labels[position]
-        predicted = int(probabilities[position].argmax())
-        result = photos.classes[predicted]
-        if label != predicted:
-            result = f"{photos.classes[label]} predicted as {result}"
-        probability = probabilities[position, predicted]
-        described.append((path, f"{files.printable(path.name)}: {result} ({probability:.2%})"))
-    return described
+def caption(position, photos, probabilities):
+    """Return a photo's file name, its true class if it was missed, and the predicted class."""
+    name, label = files.printable(photos.paths[position].name), photos.labels[position]
+    predicted = int(probabilities[position].argmax())
+    result = f"{photos.classes[predicted]} ({probabilities[position, predicted]:.2%})"
+    if label != predicted:
+        result = f"{photos.classes[label]} predicted as {result}"
+    return f"{name}: {result}"
 
 
-def draw_predictions(path, described, title):
+def draw_predictions(path, title, positions, photos, probabilities):
     """Draw a sheet of photos with their captions. Without photos, delete an earlier sheet."""
-    if not described:
+    if not len(positions):
         path.unlink(missing_ok=True)
         return
-    pictures = [images.read_thumbnail(photo) for photo, _ in described]
-    figures.draw_sheet(path, pictures, [caption for _, caption in described], title)
+    pictures = [images.read_thumbnail(photos.paths[position]) for position in positions]
+    captions = [caption(position, photos, probabilities) for position in positions]
+    figures.draw_sheet(path, pictures, captions, title)
