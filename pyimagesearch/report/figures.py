@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from itertools import accumulate
 
 import matplotlib
 
@@ -19,23 +20,25 @@ TRAINING_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
 MAX_CELLS = 50
 # A sheet of training photos with more rows is too long to look through.
 MAX_CLASSES = 20
+STYLE = {"dpi": 100, "layout": "constrained"}
 
 
 def draw_confusion(path, matrix, classes):
-    """Draw a confusion matrix. Each cell is shaded by its share of the true class.
+    """Draw a confusion matrix: rows are true classes, columns predicted classes.
 
-    Args:
-        path: of the PNG.
-        matrix: (classes, classes) counts; rows are true classes, columns predicted classes.
-        classes: the class names.
+    Each cell is shaded by its share of the true class.
     """
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 3 + 0.75 * min(len(classes), MAX_CELLS)
-    figure, axes = plt.subplots(figsize=(side + 1.5, side), dpi=100, layout="constrained")
+    figure, axes = plt.subplots(figsize=(side + 1.5, side), **STYLE)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= MAX_CELLS:
         write_counts(axes, matrix, shares)
-    label_classes(axes, classes)
+    # Names that do not fit are left out.
+    step = math.ceil(len(classes) / MAX_CELLS)
+    ticks, names = range(0, len(classes), step), list(classes[::step])
+    axes.set_xticks(ticks, names, parse_math=False, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, names, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(f"Confusion matrix: {matrix.trace():,} of {matrix.sum():,} correct")
     save_figure(path, figure)
@@ -50,30 +53,18 @@ def write_counts(axes, matrix, shares):
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
 
 
-def label_classes(axes, classes):
-    """Label the rows and columns of a confusion matrix; leave out names that do not fit."""
-    step = math.ceil(len(classes) / MAX_CELLS)
-    ticks, names = range(0, len(classes), step), list(classes[::step])
-    axes.set_xticks(ticks, names, parse_math=False, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, names, parse_math=False)
-
-
 def draw_classes(path, photos, per_class=5):
-    """Draw a few training photos of each class, one row per class, and print the path.
-
-    Args:
-        path: of the PNG.
-        photos: a list with `paths`, `labels` and `classes`.
-        per_class: how many photos of a class to draw.
-    """
+    """Draw a few photos of each class in datasets.Photos, one row per class; print the path."""
     classes = photos.classes[:MAX_CLASSES]
     pictures, captions = [], []
     for label, name in enumerate(classes):
-        positions = evenly_spaced(np.flatnonzero(photos.labels == label), per_class)
-        gaps = per_class - len(positions)
-        pictures += [images.read_thumbnail(photos.paths[position]) for position in positions]
-        pictures += [None] * gaps
-        captions += [name] * len(positions) + [""] * gaps
+        positions = np.flatnonzero(photos.labels == label)
+        count = min(per_class, len(positions))
+        # Neighbouring files often show the same scene, so the first few would look alike.
+        spread = positions[np.linspace(0, len(positions) - 1, count).astype(int)]
+        pictures += [images.read_thumbnail(photos.paths[position]) for position in spread]
+        pictures += [None] * (per_class - count)
+        captions += [name] * count + [""] * (per_class - count)
     title = "Training photos, one row per class"
     if len(classes) < len(photos.classes):
         title += f": the first {len(classes)} of {len(photos.classes)} classes"
@@ -81,37 +72,20 @@ def draw_classes(path, photos, per_class=5):
     console.info(f"a first look at the training photos: {path}")
 
 
-def evenly_spaced(positions, count):
-    """Return up to `count` of some positions, evenly spaced from the first to the last.
-
-    Neighbouring files often show the same scene, so the first few would look alike.
-    """
-    count = min(count, len(positions))
-    return positions[np.linspace(0, len(positions) - 1, count).astype(int)]
-
-
 def draw_sheet(path, pictures, captions, title, columns=3):
-    """Draw a sheet of pictures, each with its caption above it.
+    """Draw pictures in a grid, each with its caption above it; long captions are wrapped.
 
-    Args:
-        path: of the PNG.
-        pictures: uint8 RGB arrays of any size; None leaves a gap.
-        captions: one text per picture; long ones are wrapped.
-        title: of the sheet.
-        columns: pictures in a row.
+    The pictures are uint8 RGB arrays of any size; None leaves a gap.
     """
     rows = math.ceil(len(pictures) / columns)
     width = 3.4 if columns <= 3 else 2.4  # of a picture, in inches
-    captions = [wrap(caption, round(10 * width)) for caption in captions]
-    height = row_height(pictures, captions, width)
-    figure, panels = plt.subplots(
-        rows,
-        columns,
-        figsize=(width * columns, height * rows + 0.4),
-        dpi=100,
-        layout="constrained",
-        squeeze=False,
-    )
+    captions = [textwrap.fill(caption, round(10 * width)) for caption in captions]
+    # The median shape decides, so that one tall picture does not leave gaps between the others.
+    ratios = [picture.shape[0] / picture.shape[1] for picture in pictures if picture is not None]
+    lines = max(caption.count("\n") + 1 for caption in captions)
+    height = width * min(max(np.median(ratios), 0.4), 1.4) + 0.2 * lines + 0.15
+    size = (width * columns, height * rows + 0.4)
+    figure, panels = plt.subplots(rows, columns, figsize=size, squeeze=False, **STYLE)
     figure.suptitle(title)
     for axes in panels.flat:
         axes.axis("off")
@@ -123,31 +97,10 @@ def draw_sheet(path, pictures, captions, title, columns=3):
     save_figure(path, figure)
 
 
-def row_height(pictures, captions, width):
-    """Return the height of a sheet's rows in inches.
-
-    The median shape decides, so that one tall picture does not leave gaps between the others.
-    """
-    ratios = [photo.shape[0] / photo.shape[1] for photo in pictures if photo is not None]
-    lines = max(caption.count("\n") + 1 for caption in captions)
-    return width * min(max(np.median(ratios), 0.4), 1.4) + 0.2 * lines + 0.15
-
-
-def wrap(text, width):
-    """Return a text with line breaks, at most `width` characters per line."""
-    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, width))
-
-
 def draw_augmentation(folder, recipe, photo, seed):
     """Draw a training photo and the first nine views of it to augmentation.png.
 
     If no phase augments its photos, a picture of an earlier training is deleted.
-
-    Args:
-        folder: output/<recipe>.
-        recipe: a row of config.RECIPES.
-        photo: the path of the photo.
-        seed: config.SEED.
     """
     path = folder / "augmentation.png"
     files.remove(path)
@@ -165,20 +118,13 @@ def draw_augmentation(folder, recipe, photo, seed):
 
 
 def draw_history(folder, recipe, history):
-    """Draw the training curves of each phase in `history` and, of several, all together.
-
-    Args:
-        folder: of the classifier.
-        recipe: a row of config.RECIPES.
-        history: the rows of history.csv.
-    """
+    """Draw the curves of each phase in the rows of history.csv and, of several, all together."""
     names = list(dict.fromkeys(row["phase"] for row in history))
     for name in names:
         rows = [row for row in history if row["phase"] == name]
         draw_learning(folder, name, rows, f"{recipe.name}: {name}", recipe.smoothing)
     if len(names) > 1:
-        title = f"{recipe.name}: all phases"
-        draw_learning(folder, "history", history, title, recipe.smoothing)
+        draw_learning(folder, "history", history, f"{recipe.name}: all phases", recipe.smoothing)
 
 
 def draw_learning(folder, stem, rows, title, smoothing):
@@ -196,22 +142,19 @@ def draw_learning(folder, stem, rows, title, smoothing):
 def draw_curves(path, rows, title, smoothing=0):
     """Draw loss and accuracy per epoch, on the training and the validation photos.
 
-    A dashed line marks the start of each phase after the first.
-
-    Args:
-        path: of the PNG.
-        rows: the rows of history.csv, one dict per epoch.
-        title: of the figure.
-        smoothing: the factor of the moving average, from 0 (none) to 1.
+    `smoothing` is the factor of a moving average, from 0 (none) to 1.
     """
-    starts = [
-        epoch for epoch in range(1, len(rows)) if rows[epoch]["phase"] != rows[epoch - 1]["phase"]
-    ]
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), dpi=100, layout="constrained")
+    phases = [row["phase"] for row in rows]
+    starts = [epoch for epoch in range(1, len(rows)) if phases[epoch] != phases[epoch - 1]]
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), **STYLE)
     figure.suptitle(f"{title}, moving average with factor {smoothing}" if smoothing else title)
     for axes, metric in zip(panels, ("loss", "accuracy"), strict=True):
         plot_metric(axes, rows, starts, metric, smoothing)
-        mark_phases(axes, rows, starts)
+        # A dashed line marks the start of each phase after the first.
+        for start in starts:
+            place = {"xy": (start + 0.5, 0.98), "xycoords": ("data", "axes fraction")}
+            axes.axvline(start + 0.5, color="grey", linestyle="--", linewidth=1)
+            axes.annotate(f" {phases[start]}", **place, va="top", color="dimgrey")
         axes.set(xlabel="epoch", ylabel=metric)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
@@ -225,34 +168,14 @@ def plot_metric(axes, rows, starts, metric, smoothing):
     Neither the line nor the moving average continues across the start of a phase: the learning
     rate and the trained layers change there.
     """
-    curves = (
+    for column, label, colour in (
         (metric, "training", TRAINING_COLOUR),
         (f"val_{metric}", "validation", VALIDATION_COLOUR),
-    )
-    for column, label, colour in curves:
+    ):
+        style = {"color": colour, "marker": "o", "markersize": 3}
         for epochs in np.split(np.arange(len(rows)), starts):
-            axes.plot(
-                epochs + 1,
-                smooth([rows[epoch][column] for epoch in epochs], smoothing),
-                color=colour,
-                label=label if epochs[0] == 0 else None,
-                marker="o",
-                markersize=3,
-            )
-
-
-def mark_phases(axes, rows, starts):
-    """Mark the start of each phase after the first with a dashed line and its name."""
-    for start in starts:
-        boundary = start + 0.5
-        axes.axvline(boundary, color="grey", linestyle="--", linewidth=1)
-        axes.annotate(
-            f" {rows[start]['phase']}",
-            (boundary, 0.98),
-            xycoords=("data", "axes fraction"),
-            va="top",
-            color="dimgrey",
-        )
+            values = smooth([rows[epoch][column] for epoch in epochs], smoothing)
+            axes.plot(epochs + 1, values, label=None if epochs[0] else label, **style)
 
 
 def smooth(values, factor):
@@ -260,10 +183,7 @@ def smooth(values, factor):
 
     Source: Chollet, "Deep Learning with Python", which plots noisy curves this way.
     """
-    smoothed = []
-    for value in values:
-        smoothed.append(smoothed[-1] * factor + value * (1 - factor) if smoothed else value)
-    return smoothed
+    return list(accumulate(values, lambda mean, value: mean * factor + value * (1 - factor)))
 
 
 def save_figure(path, figure):
