@@ -43,14 +43,10 @@ class Original(NamedTuple):
 
 
 def read_download(download, layout=None):
-    """Return the photos of a download as a list of Original.
+    """Return the photos of a Download as a list of Original.
 
-    Args:
-        download: a Download.
-        layout: a name from the list above; None: recognise it.
-
-    Raises:
-        UserError: the download is incomplete, has other classes, or has no known layout.
+    `layout` is a name from the list above; None: recognise it. Raises UserError if the download is
+    incomplete, has other classes, or has no known layout.
     """
     find = {
         "flat": find_flat,
@@ -63,18 +59,12 @@ def read_download(download, layout=None):
 
 
 def recognise(download):
-    """Return the name of a download's layout.
-
-    Raises:
-        UserError: it has no known layout.
-    """
+    """Return the name of a download's layout, or raise UserError if it has no known layout."""
     source, folders = download.source, visible_folders(download.source)
-    splits = [split for split in download.split_names if split in folders]
-    if splits:
+    if splits := [split for split in download.split_names if split in folders]:
         return "folders" if visible_folders(source / splits[0]) else "flat"
-    classes = [folder for name, folder in folders.items() if name in download.class_folders]
-    if classes:
-        has_test_folder = any((folder / "test").is_dir() for folder in classes)
+    if classes := download.class_folders.keys() & folders.keys():
+        has_test_folder = any((folders[name] / "test").is_dir() for name in classes)
         return "test_inside" if has_test_folder else "unsplit"
     photos = photo_files.photos_in(numbered_folder(source))
     if any(NUMBERED_NAME.fullmatch(path.stem) for path in photos):
@@ -108,14 +98,13 @@ def find_flat(download):
 
 def split_folder(download, split):
     """Return the folder of a split."""
-    folder = download.source / split
-    if not folder.is_dir():
+    source = download.source
+    if not (source / split).is_dir():
         raise UserError(
-            f"{download.source} has no folder {split!r}. It contains: "
-            f"{first_names(download.source)}. Set the recipe's source to the folder that contains "
-            f"{', '.join(download.split_names)}"
+            f"{source} has no folder {split!r}. It contains: {first_names(source)}. Set the "
+            f"recipe's source to the folder that contains {', '.join(download.split_names)}"
         )
-    return folder
+    return source / split
 
 
 def flat_label(path, classes):
@@ -138,25 +127,25 @@ def flat_label(path, classes):
 def find_in_class_folders(download):
     """Return the photos of <split>/<class>/."""
     return [
-        Original(path, label, split)
+        photo
         for split in download.split_names
-        for path, label in class_photos(split_folder(download, split), download.class_folders)
+        for photo in class_photos(download, split_folder(download, split), split, strict=True)
     ]
 
 
-def class_photos(folder, class_folders, subfolder="", allow_other_folders=False):
-    """Return (path, label) of the photos in <folder>/<class>/<subfolder>/, class after class."""
-    folders = visible_folders(folder)
+def class_photos(download, folder, split, subfolder="", strict=False):
+    """Return the photos in <folder>/<class>/<subfolder>/; `strict` refuses other folders."""
+    folders, class_folders = visible_folders(folder), download.class_folders
     missing = sorted(class_folders.keys() - folders.keys())
     unknown = sorted(folders.keys() - class_folders.keys())
-    if missing or (unknown and not allow_other_folders):
+    if missing or (unknown and strict):
         problem = f"has no folder {missing[0]!r}" if missing else f"has a folder {unknown[0]!r}"
         raise UserError(
             f"{folder} {problem}. The folders of the recipe's classes are: "
             f"{', '.join(class_folders)}. This is other data, or the recipe's classes are wrong"
         )
     return [
-        (path, label)
+        Original(path, label, split)
         for name, label in class_folders.items()
         for path in photo_files.photos_in(folders[name] / subfolder)
     ]
@@ -165,13 +154,8 @@ def class_photos(folder, class_folders, subfolder="", allow_other_folders=False)
 def find_test_inside(download):
     """Return the photos of <class>/, which are for training, and of <class>/test/."""
     training, _, evaluation = download.split_names
-    return [
-        Original(path, label, split)
-        for split, subfolder in ((training, ""), (evaluation, "test"))
-        for path, label in class_photos(
-            download.source, download.class_folders, subfolder, allow_other_folders=True
-        )
-    ]
+    photos = class_photos(download, download.source, training)
+    return photos + class_photos(download, download.source, evaluation, "test")
 
 
 def find_numbered(download):
@@ -213,18 +197,13 @@ def find_unsplit(download):
             f"{download.source} also has folders of other classes, which are not used: "
             f"{', '.join(others[:5])}{more}"
         )
-    photos = class_photos(download.source, download.class_folders, allow_other_folders=True)
-    return [Original(path, label, None) for path, label in photos]
+    return class_photos(download, download.source, split=None)
 
 
 def report_unused_files(source, used):
-    """Report how many files of a download are not photos, and how many photos are not used.
+    """Report how many files of a download are not photos, and how many photos are too deep.
 
-    Photos are not used in folders below those of the used photos, such as <class>/2023/.
-
-    Args:
-        source: the folder of the download.
-        used: the set of the paths of the photos that are used.
+    These are in folders below those of the `used` photos, such as <class>/2023/.
     """
     suffixes, deeper = Counter(), []
     folders_with_photos = {path.parent for path in used}
