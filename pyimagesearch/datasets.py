@@ -1,10 +1,12 @@
 """Turn a download into dataset/<recipe>/<split>/<class>/, and list the photos of a dataset."""
 
+import hashlib
 import math
 import random
 import shutil
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +19,10 @@ from pyimagesearch.support.errors import UserError
 
 
 def find_originals(recipe, split_names, seed):
-    """Return the photos of a download as a list of layouts.Original, split after split.
+    """Return the photos of a recipe's download as a list of layouts.Original, split after split.
 
-    Args:
-        recipe: a row of config.py.
-        split_names: of (training, validation, evaluation).
-        seed: for the shuffle, if the download has no splits.
-
-    Raises:
-        UserError: the download is missing, is incomplete, or has other classes.
+    The seed is for the shuffle, if the download has no splits. Raises UserError if the download is
+    missing, is incomplete, or has other classes.
     """
     source = Path(recipe.source)
     if not source.is_dir():
@@ -42,7 +39,11 @@ def find_originals(recipe, split_names, seed):
     if layout in layouts.WITHOUT_SPLITS:
         originals = divide(recipe, originals, split_names, seed)
     if recipe.validate_on_evaluation:
-        originals = validate_on_evaluation(originals, split_names)
+        # The photos of evaluation are also in validation, instead of any others.
+        _, validation, evaluation = split_names
+        shared = [photo for photo in originals if photo.split == evaluation]
+        originals = [photo for photo in originals if photo.split != validation]
+        originals += [photo._replace(split=validation) for photo in shared]
     layouts.report_unused_files(source, {photo.path for photo in originals})
     refuse_empty(recipe, originals, split_names)
     return originals
@@ -57,19 +58,14 @@ def divide(recipe, originals, split_names, seed):
             random.Random(seed).shuffle(photos)
         else:
             photos.sort(key=lambda photo: layouts.number_key(photo.path))
-        start = 0
-        for split, size in zip(split_names, split_sizes(recipe, name, len(photos)), strict=True):
-            divided += [photo._replace(split=split) for photo in photos[start : start + size]]
-            start += size
+        sizes, rest = split_sizes(recipe, name, len(photos)), iter(photos)
+        for split, size in zip(split_names, sizes, strict=True):
+            divided += [photo._replace(split=split) for photo in islice(rest, size)]
     return sorted(divided, key=lambda photo: split_names.index(photo.split))
 
 
 def split_sizes(recipe, class_name, count):
-    """Return how many of the `count` photos of a class go to (training, validation, evaluation).
-
-    Raises:
-        UserError: the class has too few photos.
-    """
+    """Return how many of the `count` photos of a class go to (training, validation, evaluation)."""
     parts = split_parts(recipe)
     # A fraction is at least one photo, so that every split has photos of every class.
     sizes = [max(1, round(part * count)) if type(part) is float else part for part in parts]
@@ -89,26 +85,16 @@ def split_sizes(recipe, class_name, count):
 
 
 def split_parts(recipe):
-    """Return the parts of recipe.split: (training, validation, evaluation).
-
-    If the evaluation photos are also the validation photos, the other validation photos train.
-    """
+    """Return the parts of recipe.split: (training, validation, evaluation)."""
     training, validation = recipe.split.training, recipe.split.validation
     if recipe.validate_on_evaluation:
+        # The evaluation photos are also the validation photos; the other validation photos train.
         if validation is None:
             training = None
         elif type(training) is type(validation) is float:
             training += validation
         validation = 0
     return training, validation, recipe.split.evaluation
-
-
-def validate_on_evaluation(originals, split_names):
-    """Return the photos with those of evaluation also in validation, instead of any others."""
-    _, validation, evaluation = split_names
-    others = [photo for photo in originals if photo.split != validation]
-    shared = [photo for photo in originals if photo.split == evaluation]
-    return others + [photo._replace(split=validation) for photo in shared]
 
 
 def refuse_empty(recipe, originals, split_names):
@@ -128,8 +114,7 @@ def refuse_empty(recipe, originals, split_names):
 def plan_copies(recipe, originals, folder):
     """Return {Original: path of its copy in the dataset's folder}.
 
-    Raises:
-        UserError: the source is in the dataset, or photos of an earlier run are in other splits.
+    Raises UserError if the source is in the dataset, or if an earlier run divided photos otherwise.
     """
     targets = {
         photo: folder / photo.split / folder_name(recipe.classes[photo.label]) / photo.path.name
@@ -153,21 +138,17 @@ class Result(NamedTuple):
 def copy_photos(targets, force):
     """Copy every photo that can be decoded; yield a Result for each, in the order of `targets`.
 
-    Args:
-        targets: {Original: path of its copy}.
-        force: also decode and copy photos that are in the dataset already.
+    Photos that are in the dataset already are not decoded again, unless `force` is set.
     """
-
-    def copy(item):
-        return copy_photo(*item, force)
-
-    return images.read_ahead(copy, targets.items(), 4 * images.READER_THREADS)
+    ahead = 4 * images.READER_THREADS
+    return images.read_ahead(lambda item: copy_photo(*item, force), targets.items(), ahead)
 
 
 def copy_photo(original, target, force):
     """Decode one photo and copy it with its date; return its Result."""
     data = original.path.read_bytes()
-    result = Result(original, target, error=None, digest=copies.sha256(data), is_new=False)
+    digest = hashlib.sha256(data).hexdigest()
+    result = Result(original, target, error=None, digest=digest, is_new=False)
     if not force and copies.is_copy(original.path, target):
         return result
     try:
@@ -182,8 +163,7 @@ def copy_photo(original, target, force):
 def report_problems(recipe, results, folder, split_names):
     """Write rejected.csv, and warn of everything in the dataset that looks wrong.
 
-    Raises:
-        UserError: a split has no photos of a class, because all of them were rejected.
+    Raises UserError if all photos that a split has of a class were rejected.
     """
     rejected = [(result.original.path, result.error) for result in results if result.error]
     copied = [result for result in results if not result.error]
@@ -195,7 +175,14 @@ def report_problems(recipe, results, folder, split_names):
                 f"{split} has {counts[split]:,} photos; the official download has {official:,}"
             )
     extra_paths = find_extra_photos(recipe, copied, folder, split_names)
-    report_duplicates(recipe, copied, extra_paths, split_names)
+    photos = [(result.digest, result.original.split, result.original.path) for result in copied]
+    for path in extra_paths:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        photos.append((digest, path.parent.parent.name, path))
+    if recipe.validate_on_evaluation:
+        # Every photo of validation has a copy in evaluation by design.
+        photos = [photo for photo in photos if photo[1] != split_names[1]]
+    copies.report_duplicates(photos)
     if extra_paths:
         console.warn(
             f"photos in {folder} that do not come from {recipe.source}: {len(extra_paths):,}, the "
@@ -207,38 +194,24 @@ def report_problems(recipe, results, folder, split_names):
 
 def find_extra_photos(recipe, copied, folder, split_names):
     """Return the paths of photos in the dataset that are not copies of this download's photos."""
-    targets = {result.target for result in copied}
-    return sorted(
-        path
-        for split in split_names
-        for name in recipe.classes
-        for path in photo_files.photos_in(folder / split / folder_name(name))
-        if path not in targets
-    )
-
-
-def report_duplicates(recipe, copied, extra_paths, split_names):
-    """Warn of photos that are in two splits, also under different names."""
-    photos = [(result.digest, result.original.split, result.original.path) for result in copied]
-    for path in extra_paths:
-        photos.append((copies.sha256(path.read_bytes()), path.parent.parent.name, path))
-    if recipe.validate_on_evaluation:
-        # Every photo of validation has a copy in evaluation by design.
-        photos = [photo for photo in photos if photo[1] != split_names[1]]
-    copies.report_duplicates(photos)
+    class_folders = [
+        folder / split / folder_name(name) for split in split_names for name in recipe.classes
+    ]
+    paths = {path for class_folder in class_folders for path in photo_files.photos_in(class_folder)}
+    return sorted(paths - {result.target for result in copied})
 
 
 def count_table(recipe, results, split_names):
     """Return how many photos of each class each split has, as a text table."""
     photos = [result.original for result in results if not result.error]
-    counts = Counter((recipe.classes[photo.label], photo.split) for photo in photos)
-    totals = Counter(photo.split for photo in photos)
-    rows = [(name, [counts[name, split] for split in split_names]) for name in recipe.classes]
-    rows.append(("all", [totals[split] for split in split_names]))
-    width = max(len(name) for name, _ in rows)
+    # None stands for all classes.
+    counts = Counter((label, photo.split) for photo in photos for label in (photo.label, None))
+    rows = [*enumerate(recipe.classes), (None, "all")]
+    width = max(len(name) for _, name in rows)
     lines = [" " * width + "".join(f"{split:>12}" for split in split_names)]
-    for name, row in rows:
-        lines.append(f"{name:<{width}}" + "".join(f"{count:>12,}" for count in row))
+    for label, name in rows:
+        numbers = [f"{counts[label, split]:>12,}" for split in split_names]
+        lines.append(f"{name:<{width}}" + "".join(numbers))
     return "\n".join(lines)
 
 
@@ -287,8 +260,7 @@ def list_splits(dataset_dir, recipe, split_names):
 def list_photos(dataset_dir, recipe, split):
     """Return the Photos of one split in a fixed order: class after class, then by name.
 
-    Raises:
-        UserError: the split or a class is missing or empty, or a folder belongs to no class.
+    Raises UserError if the split or a class is missing or empty, or a folder belongs to no class.
     """
     folder = Path(dataset_dir) / recipe.name / split
     command = console.command("build_dataset", recipe.name)
@@ -317,10 +289,7 @@ def list_photos(dataset_dir, recipe, split):
 def hold_out(photos, share, seed):
     """Return (the rest, a random share of each class), both in the order of `photos`.
 
-    At least one photo of every class stays in the rest.
-
-    Raises:
-        UserError: no class has two photos.
+    At least one photo of every class stays in the rest. Raises UserError if no class has two.
     """
     shuffled = np.random.default_rng(seed).permutation(len(photos))
     is_held_out = np.zeros(len(photos), bool)

@@ -1,7 +1,9 @@
-"""Checks around copying a download: that no photo is overwritten, duplicated or in two splits."""
+"""Checks around copying a download: that no photo is overwritten, duplicated or in two splits.
+
+`targets` are {layouts.Original: path of its copy in the dataset's folder}.
+"""
 
 import csv
-import hashlib
 from collections import defaultdict
 
 from pyimagesearch.support import console, files
@@ -9,11 +11,7 @@ from pyimagesearch.support.errors import UserError
 
 
 def refuse_source_in_dataset(targets):
-    """Refuse to copy a dataset onto itself, or class folders into a flat download.
-
-    Args:
-        targets: {layouts.Original: path of its copy}.
-    """
+    """Refuse to copy a dataset onto itself, or class folders into a flat download."""
     folders = {(photo.path.parent, target.parent) for photo, target in targets.items()}
     for source, target in sorted(folders):
         if any(path.exists() and path.samefile(source) for path in (target, target.parent)):
@@ -28,10 +26,6 @@ def refuse_changed_splits(targets, folder):
 
     It would be used for training and for evaluation. This happens if a download without splits
     gets more photos, or if the recipe's split or the seed changes.
-
-    Args:
-        targets: {layouts.Original: path of its copy}.
-        folder: the dataset, with the folders of the splits.
     """
     expected, splits = set(targets.values()), {photo.split for photo in targets}
     for photo, target in targets.items():
@@ -49,13 +43,11 @@ def is_copy(source, target):
     """Return True if a file exists and has the content of another."""
     if not target.is_file():
         return False
-    source_size, source_time = files.file_stamp(source)
-    target_size, target_time = files.file_stamp(target)
-    if source_size != target_size:
-        return False
+    stamp, target_stamp = files.file_stamp(source), files.file_stamp(target)
     # The same size and time are enough. Not every disk and program keeps the time of a file: if
     # it differs, the content decides.
-    return source_time == target_time or source.read_bytes() == target.read_bytes()
+    same_size = stamp[0] == target_stamp[0]
+    return stamp == target_stamp or (same_size and source.read_bytes() == target.read_bytes())
 
 
 def report_rejected(path, rejected):
@@ -75,11 +67,7 @@ def report_rejected(path, rejected):
 
 
 def report_duplicates(photos):
-    """Warn of photos that have the same content in more than one split.
-
-    Args:
-        photos: (digest, split, path) of each photo.
-    """
+    """Warn of photos (digest, split, path) that have the same content in more than one split."""
     paths, splits = defaultdict(list), defaultdict(set)
     for digest, split, path in photos:
         paths[digest].append(path)
@@ -91,8 +79,3 @@ def report_duplicates(photos):
             f"photos with an exact copy in another split: {len(duplicates):,}. They make the score "
             f"better than it should be. The first: {first} = {second}"
         )
-
-
-def sha256(data):
-    """Return the SHA-256 of bytes as hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
