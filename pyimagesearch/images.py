@@ -60,16 +60,14 @@ class BrokenPhoto(ValueError):
 
 
 def read_rgb(source, at_least=None):
-    """Return a photo as a person sees it: uint8 RGB (height, width, 3).
+    """Return the photo at a path or in bytes as a person sees it: uint8 RGB (height, width, 3).
 
     A photo with an EXIF orientation is turned upright. Transparent pixels become white. Greyscale,
     palette, CMYK and 16-bit photos become RGB. Of an animation, the first frame is returned.
 
-    Args:
-        source: a path, or the bytes of a file.
-        at_least: decode a large JPEG at a half, a quarter or an eighth of its size, but with at
-            least this many pixels along each side. For 12 million pixels, as from a phone, this
-            takes a quarter of the time. None: decode every pixel.
+    With `at_least`, a large JPEG is decoded at a half, a quarter or an eighth of its size, but with
+    at least this many pixels along each side. For 12 million pixels, as from a phone, this takes a
+    quarter of the time.
 
     Raises:
         BrokenPhoto: the file is not a photo, is damaged or cut short, has too many pixels, or has
@@ -115,9 +113,8 @@ def to_rgb(picture):
         raise ValueError("32-bit floats have no defined black and white")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
-    layer = picture.convert("RGBA")
-    background = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(background, layer).convert("RGB")
+    background = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(background, picture.convert("RGBA")).convert("RGB")
 
 
 def resize(photo, size):
@@ -135,11 +132,7 @@ def resize(photo, size):
 
 
 def read_resized(path, size):
-    """Return one photo of the dataset as the network sees it: uint8 RGB (size, size, 3).
-
-    Raises:
-        UserError: the photo cannot be read any more.
-    """
+    """Return one photo of the dataset as the network sees it: uint8 RGB (size, size, 3)."""
     return resize(read_dataset_photo(path, decode_size(size)), size)
 
 
@@ -149,11 +142,7 @@ def decode_size(size):
 
 
 def read_dataset_photo(path, at_least=None):
-    """Return one photo of the dataset, as read_rgb does.
-
-    Raises:
-        UserError: it cannot be read, so it has changed since build_dataset.py checked it.
-    """
+    """Return one photo of the dataset, as read_rgb does, or raise UserError if it has changed."""
     try:
         return read_rgb(path, at_least)
     except (BrokenPhoto, FileNotFoundError) as error:
@@ -166,35 +155,25 @@ def read_dataset_photo(path, at_least=None):
 def read_thumbnail(path):
     """Return one photo of the dataset, shrunk to at most SCREEN_SIZE pixels along a side."""
     photo = read_dataset_photo(path, SCREEN_SIZE)
-    height, width = photo.shape[:2]
-    scale = min(1, SCREEN_SIZE / max(height, width))
-    size = max(1, round(scale * width)), max(1, round(scale * height))
+    scale = min(1, SCREEN_SIZE / max(photo.shape[:2]))
+    size = tuple(max(1, round(scale * side)) for side in photo.shape[1::-1])
     return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
 
 
 def read_photo(name, at_least=None):
-    """Return the photo at a path or web address that a user gave, as read_rgb does.
-
-    Raises:
-        sources.Unreadable: there is no such file, or it is not a photo.
-    """
+    """Return the photo at a path or URL from a user, as read_rgb does, or raise Unreadable."""
     try:
         return read_rgb(sources.fetch(name), at_least)
     except BrokenPhoto as error:
-        raise sources.Unreadable(
-            f"{name} cannot be read as a photo: {error}. Use another file"
-        ) from error
+        message = f"{name} cannot be read as a photo: {error}. Use another file"
+        raise sources.Unreadable(message) from error
 
 
 def augmenter(augmentation, size, seed):
     """Return a function (position, photo) -> the photo with a random change.
 
-    The same position always gets the same change.
-
-    Args:
-        augmentation: the ranges, a recipe.Augmentation.
-        size: pixels along a side.
-        seed: a tuple of ints.
+    The same position always gets the same change. The ranges are a recipe.Augmentation, `size` is
+    in pixels along a side, and the seed is a tuple of ints.
     """
 
     def augment(position, photo):
@@ -205,31 +184,20 @@ def augmenter(augmentation, size, seed):
 
 
 def random_transform(augmentation, size, rng):
-    """Draw the random changes of one photo.
+    """Draw the random changes of one photo from the ranges of a recipe.Augmentation.
 
-    Args:
-        augmentation: the ranges, a recipe.Augmentation.
-        size: pixels along a side.
-        rng: a numpy Generator.
-
-    Returns:
-        A float64 (2, 3) matrix for apply_transform, which makes all changes in one step.
+    Returns a float64 (2, 3) matrix for apply_transform, which makes all changes in one step.
     """
-    low, high = augmentation.zoom_range
-    angle, shear = np.radians(
-        [
-            rng.uniform(-1, 1) * augmentation.rotation_degrees,
-            rng.uniform(-1, 1) * augmentation.shear_degrees,
-        ]
-    )
-    shift_x = rng.uniform(-1, 1) * augmentation.width_shift * size
-    shift_y = rng.uniform(-1, 1) * augmentation.height_shift * size
-    zoom_x, zoom_y = rng.uniform(low, high, size=2)
-    flip_x = -1 if augmentation.horizontal_flip and rng.random() < 0.5 else 1
-    flip_y = -1 if augmentation.vertical_flip and rng.random() < 0.5 else 1
-    return transform_matrix(
-        angle, (shift_x, shift_y), shear, (zoom_x * flip_x, zoom_y * flip_y), size
-    )
+    turn, slant, right, down = rng.uniform(-1, 1, size=4)
+    angle = np.radians(turn * augmentation.rotation_degrees)
+    shear = np.radians(slant * augmentation.shear_degrees)
+    shift = right * augmentation.width_shift * size, down * augmentation.height_shift * size
+    zoom_x, zoom_y = rng.uniform(*augmentation.zoom_range, size=2)
+    if augmentation.horizontal_flip and rng.random() < 0.5:
+        zoom_x = -zoom_x
+    if augmentation.vertical_flip and rng.random() < 0.5:
+        zoom_y = -zoom_y
+    return transform_matrix(angle, shift, shear, (zoom_x, zoom_y), size)
 
 
 def transform_matrix(angle, shift, shear, zoom, size):
@@ -238,11 +206,8 @@ def transform_matrix(angle, shift, shear, zoom, size):
     It maps a point (x, y, 1) of the changed photo to the point of the plain photo that appears
     there. The order is that of Keras' old ImageDataGenerator: zoom, shear, shift, rotation.
 
-    Args:
-        angle, shear: radians, counterclockwise.
-        shift: (x, y) in pixels.
-        zoom: (x, y); above 1 the photo gets smaller, a negative value mirrors it.
-        size: pixels along a side.
+    Angle and shear are counterclockwise in radians, shift is (x, y) in pixels. Where zoom (x, y) is
+    above 1, the photo gets smaller; a negative value mirrors it.
     """
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
@@ -260,28 +225,15 @@ def apply_transform(photo, matrix):
 
     Areas from outside the photo are filled by repeating its nearest edge.
     """
-    return cv2.warpAffine(
-        photo,
-        matrix,
-        photo.shape[1::-1],
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    options = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(photo, matrix, photo.shape[1::-1], **options)
 
 
 def read_batches(paths, size, batch_size, augment=None):
     """Yield every photo once, in order, as uint8 (batch, size, size, 3); the last can be smaller.
 
-    Threads read ahead, so that the network does not wait for the disk.
-
-    Args:
-        paths: the paths of the photos.
-        size: pixels along a side.
-        batch_size: photos per batch.
-        augment: None, or a function (position in paths, photo) -> changed photo.
-
-    Raises:
-        UserError: a photo cannot be read any more.
+    `augment` is None or a function (position in paths, photo) -> changed photo. Threads read ahead,
+    so that the network does not wait for the disk. A photo that has changed raises UserError.
     """
 
     def prepare(position):
