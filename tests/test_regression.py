@@ -135,6 +135,7 @@ def fit_with_memory(splits, monkeypatch, available):
     return regression.fit(*splits["training"], COLUMNS, SEED, FEW_ITERATIONS)
 
 
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 def test_rows_that_fit_in_memory_are_fitted_in_memory(splits, monkeypatch, capsys):
     fitted = fit_with_memory(splits, monkeypatch, available=2 * ROWS * COLUMNS * 4)
     np.testing.assert_array_equal(fitted.coef_, fit_in_memory(splits, FEW_ITERATIONS).coef_)
