@@ -1,15 +1,15 @@
-"""Features as CSV: written row by row, and read back bit for bit."""
+"""Features as CSV: written row by row, read back bit for bit, and used only while up to date."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, write_csv
+from conftest import CLASSES, SPLIT_NAMES, tiny_recipe, write_csv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyimagesearch import features
-from pyimagesearch.datasets import Photos
+from pyimagesearch.datasets import Photos, Splits
 from pyimagesearch.support import files
 from pyimagesearch.support.errors import UserError
 
@@ -58,6 +58,16 @@ def assert_same_bits(ours, theirs):
     np.testing.assert_array_equal(ours.view(np.uint32), theirs.view(np.uint32))
 
 
+# A CSV gives back what was written
+
+
+def test_row_is_the_label_and_then_the_features_with_nine_digits(tmp_path):
+    rows = np.array([[0, 1.5], [1 / 3, 2e-30]], np.float32)
+    write_csv(tmp_path / "training.csv", [0, 1], rows)
+    text = (tmp_path / "training.csv").read_text()
+    assert text == "0,0,1.5\n1,0.333333343,2.00000001e-30\n"
+
+
 def test_csv_gives_back_every_bit(path, rows, labels):
     assert_same_bits(features.read_split(path, photos_of(labels), 5), rows)
 
@@ -100,6 +110,29 @@ def test_any_bytes_are_read_or_refused_in_one_line(tmp_path, data):
     assert np.isfinite(rows).all()
 
 
+def test_csv_appears_when_it_is_complete(tmp_path, rows, labels):
+    def interrupted():
+        yield rows[:100]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        features.write_csv(tmp_path / "training.csv", labels, interrupted())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_blocks_are_small_and_in_the_order_of_the_photos(path, rows, labels):
+    blocks = list(features.read_blocks(path, photos_of(labels), 5))
+    assert_same_bits(np.concatenate(blocks), rows)
+    # A block ends with the first row that ends after BLOCK_BYTES.
+    longest = max(map(len, path.read_bytes().splitlines()))
+    shortest = min(map(len, path.read_bytes().splitlines()))
+    assert len(blocks) > 3
+    assert max(map(len, blocks)) <= (features.BLOCK_BYTES + longest) // shortest
+
+
+# A damaged CSV is refused
+
+
 @pytest.mark.parametrize("cell", ["", " ", "x", "nan", "0x", "0 0", '"0"'])
 def test_cell_between_zeros_that_is_not_a_number_is_refused(tmp_path, cell):
     path = tmp_path / "tiny" / "training.csv"
@@ -107,14 +140,6 @@ def test_cell_between_zeros_that_is_not_a_number_is_refused(tmp_path, cell):
     path.write_text(f"0,0,0,0\n1,0,{cell},0\n2,0,0,0\n")
     with pytest.raises(UserError, match=r"damaged|not numbers"):
         list(features.parse_csv(path, len(CLASSES)))
-
-
-def test_blocks_are_small(path, rows):
-    sizes = [len(block) for block, _ in features.parse_csv(path, len(CLASSES))]
-    assert sum(sizes) == len(rows)
-    longest = max(map(len, path.read_bytes().splitlines()))
-    assert len(sizes) > 3
-    assert max(sizes) * 10 <= features.BLOCK_BYTES + longest
 
 
 def test_rows_of_other_photos_are_refused(path, labels):
@@ -131,6 +156,9 @@ def test_damaged_row_far_down_is_refused(path, labels):
         path.write_text(damaged)
         with pytest.raises(UserError, match=r"damaged.*Make it again"):
             features.read_split(path, photos_of(labels), 5)
+
+
+# An interrupted extraction
 
 
 def test_unfinished_features_of_the_same_work_stay(tmp_path):
@@ -152,7 +180,7 @@ def test_unfinished_features_of_other_work_are_deleted(tmp_path, other):
     assert not (tmp_path / "training.csv").exists()
 
 
-def test_finished_features_are_marked_unfinished_before_they_are_replaced(tmp_path):
+def test_finished_features_are_unfinished_before_they_are_replaced(tmp_path):
     stopwatch = features.begin(tmp_path, {"format": 2}, "float32")
     features.finish(tmp_path, {"format": 2}, 5, "float32", stopwatch)
     recorded = files.read_json(tmp_path / features.FINGERPRINT_FILE)
@@ -162,3 +190,59 @@ def test_finished_features_are_marked_unfinished_before_they_are_replaced(tmp_pa
     features.begin(tmp_path, {"format": 2}, "float32")
     assert not (tmp_path / features.FINGERPRINT_FILE).exists()
     assert not (tmp_path / "training.csv").exists()
+
+
+# What train.py requires
+
+
+def fingerprint_of(**changes):
+    """Return the fingerprint of the tiny recipe's features, with photos that are not on disk."""
+    nothing = photos_of([])
+    splits = Splits(nothing, nothing, nothing)
+    return features.fingerprint(tiny_recipe(**changes), splits, "float32", "imagenet")
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Return the folder of finished features of the tiny recipe."""
+    folder, wanted = tmp_path / "tiny" / "features", fingerprint_of()
+    stopwatch = features.begin(folder, wanted, "float32")
+    for name in (*(f"{split}.csv" for split in SPLIT_NAMES), features.BACKBONE_FILE):
+        (folder / name).touch()
+    features.finish(folder, wanted, 5, "float32", stopwatch)
+    return folder
+
+
+def require(folder, **changes):
+    recipe = tiny_recipe(**changes)
+    return features.require(folder, recipe, fingerprint_of(**changes), SPLIT_NAMES)
+
+
+def test_finished_features_are_returned_with_what_is_recorded_about_them(finished):
+    recorded = require(finished)
+    assert (recorded["columns"], recorded["precision"]) == (5, "float32")
+    assert recorded["seconds"] >= 0
+
+
+def test_unfinished_features_are_refused_with_the_command(finished):
+    (finished / features.FINGERPRINT_FILE).unlink()
+    words = r"training\.csv is missing\. Make it with: python extract_features\.py --recipe tiny$"
+    with pytest.raises(UserError, match=words):
+        require(finished)
+
+
+@pytest.mark.parametrize("name", ["training.csv", "evaluation.csv", "backbone.keras"])
+def test_missing_file_is_named_with_the_command_and_force(finished, name):
+    (finished / name).unlink()
+    with pytest.raises(UserError, match=rf"{name} is missing\. .* --recipe tiny --force$"):
+        require(finished)
+
+
+def test_features_of_other_settings_are_refused_with_what_changed(finished):
+    words = r"out of date: image_size was 32 and is now 48\. Update it with: python extract"
+    with pytest.raises(UserError, match=words):
+        require(finished, image_size=48)
+
+
+def test_settings_that_do_not_change_the_features_do_not_matter(finished):
+    assert require(finished, batch_size=9, views=5, mistakes=1)["columns"] == 5
