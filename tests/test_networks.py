@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import tiny_phase, tiny_recipe
 
-from pyimagesearch import config, networks
+from pyimagesearch import classifier, config, networks
 from pyimagesearch.recipe import BACKBONES, Head
 from pyimagesearch.support import machine
 from pyimagesearch.support.errors import UserError
@@ -266,11 +266,14 @@ def test_vgg16_can_be_cut_at_every_layer_but_its_input():
 
 
 @pytest.mark.parametrize("name", config.RECIPES)
-def test_row_can_be_cut_where_its_phases_begin(name):
+def test_row_has_a_probability_per_class_and_can_be_cut_where_its_phases_begin(name):
     # Small photos give the same layers.
     recipe = replace(config.RECIPES[name], image_size=32)
     network = networks.build(recipe, None)
     expected = output_of(network, make_photos(2))
+    probabilities = classifier.both_classes(expected)
+    assert probabilities.shape == (2, len(recipe.classes))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     for phase in recipe.phases:
         frozen_part, trained_part = networks.split_at(network, phase.unfreeze_after)
         halves = output_of(trained_part, output_of(frozen_part, make_photos(2)))
