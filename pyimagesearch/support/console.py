@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyimagesearch.support import files
@@ -78,13 +78,10 @@ def whole_number(smallest):
 
 def fraction(text):
     """Return the number from 0 to 1 that an argument stands for, such as 0.85."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, such as 0.85")
-    return value
+    with suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, such as 0.85")
 
 
 def command(script, recipe, *arguments):
