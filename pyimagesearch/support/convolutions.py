@@ -38,15 +38,8 @@ INPUT_TRANSFORM = np.array(
         [0, 4, 0, -5, 0, 1],
     ]
 )
-KERNEL_TRANSFORM = np.array(
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ]
+KERNEL_TRANSFORM = (
+    np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 )
 OUTPUT_TRANSFORM = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
@@ -188,7 +181,8 @@ def transformed_tiles(inputs):
 def overlapping_tiles(padded, rows, columns):
     """Cut padded inputs into tiles: (n, rows, 6, columns, 6, channels).
 
-    A tile shares its last two rows and columns of pixels with the next tiles.
+    A tile shares its last two rows and columns of pixels with the next tiles. On 2 cores,
+    tf.image.extract_patches takes a third more time for large feature maps.
     """
     shape = (-1, rows + 1, TILE_OUTPUTS, columns + 1, TILE_OUTPUTS, padded.shape[3])
     tiles = tf.reshape(padded, shape)
