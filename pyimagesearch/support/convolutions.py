@@ -95,10 +95,7 @@ def conv2d_with_matmul_gradient(inputs, kernel):
     The output and the gradient of the inputs are TensorFlow's own. In bfloat16, for 32 inputs of
     14 x 14 x 512 and 512 filters of 3 x 3, on a 2-core AMD EPYC with AVX512-BF16, TensorFlow's op
     for the gradient of the kernel takes 60 ms, kernel_gradient 41 ms, and the forward pass 30 ms.
-
-    Args:
-        inputs: (n, height, width, channels).
-        kernel: (rows, columns, channels, filters); rows and columns are odd.
+    Shapes: as for tf.nn.conv2d; the rows and columns of the kernel are odd.
     """
 
     def gradients(output_gradient):
