@@ -62,10 +62,7 @@ def locked(folder, shared=False):
         # No run of this project has written the folder, so there is nothing to wait for.
         yield
         return
-    # NFS allows a shared lock only on a file that is open for reading, and an exclusive one only
-    # for writing. On local disks, a lock file that this user may only read allows both.
-    read_only = shared or (path.is_file() and not os.access(path, os.W_OK))
-    with open(path, "r" if read_only else "a") as file:
+    with open_lock(path, shared) as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as failure:
@@ -79,6 +76,19 @@ def locked(folder, shared=False):
         if not shared:
             delete_leftovers(folder)
         yield
+
+
+def open_lock(path, shared):
+    """Open a lock file as NFS requires: for reading if the lock is shared, otherwise for writing.
+
+    A local disk allows both locks on a file that this user may only read.
+    """
+    try:
+        return open(path, "r" if shared else "a")
+    except PermissionError:
+        if not path.is_file():
+            raise
+        return open(path)
 
 
 def partial_path(path):
