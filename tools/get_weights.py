@@ -9,8 +9,10 @@ file is read as data. In both cases the weights are checked against a known SHA-
 the Visual Geometry Group, Oxford (CC BY 4.0).
 """
 
+import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -60,10 +62,20 @@ def main(argv=None):
     network = fetch()
     check(network)
     # Four bytes per weight; the rest is for HDF5's own records.
-    files.require_room(target, 4.1 * network.count_params())
+    require_room(target, 4.1 * network.count_params())
     with files.atomic_write(target) as partial:
         network.save_weights(partial)
     console.info(f"VGG16: {network.count_params():,} weights -> {os.path.relpath(target)}")
+
+
+def require_room(path, size):
+    """Raise OSError if the disk has no room for a new file of `size` bytes.
+
+    Keras writes with HDF5, which does not survive a full disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def fetch():

@@ -96,7 +96,7 @@ def delete_others(folder, array_files):
     """Delete the .npy and .partial files of a folder that are not in a list or of a wrong size."""
     sizes = {file.path: file.total_bytes for file in array_files}
     for path in [*Path(folder).glob("*.npy"), *Path(folder).glob("*.partial")]:
-        complete = path.with_suffix(".npy")
-        has_wrong_size = path == complete and path.stat().st_size != sizes.get(complete)
-        if complete not in sizes or has_wrong_size:
+        size = sizes.get(path.with_suffix(".npy"))
+        # A .partial file may be shorter: it is resumed.
+        if size is None or (path.suffix == ".npy" and path.stat().st_size != size):
             path.unlink()

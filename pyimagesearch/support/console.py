@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyimagesearch.support import files
@@ -39,10 +39,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def info(message):
-    """Print a milestone. Messages go to stderr and results to stdout, so a pipe gets results only.
-
-    The same holds for `warn` and `error`.
-    """
+    """Print a milestone. Messages go to stderr, so that a pipe gets results only."""
     print(f"[INFO] {message}", file=sys.stderr, flush=True)
 
 
@@ -81,13 +78,10 @@ def whole_number(smallest):
 
 def fraction(text):
     """Return the number from 0 to 1 that an argument stands for, such as 0.85."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, such as 0.85")
-    return value
+    with suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, such as 0.85")
 
 
 def command(script, recipe, *arguments):
@@ -96,16 +90,10 @@ def command(script, recipe, *arguments):
 
 
 def require_package(package, feature):
-    """Check that an optional package is installed.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Raise UserError if an optional package is not installed."""
     if importlib.util.find_spec(package) is None:
-        raise UserError(
-            f"{feature} needs the package {package}, which is not installed. "
-            f"Install it with: pip install -r requirements-extras.txt"
-        )
+        remedy = "Install it with: pip install -r requirements-extras.txt"
+        raise UserError(f"{feature} needs the package {package}, which is not installed. {remedy}")
 
 
 def run(main):
@@ -117,8 +105,8 @@ def run(main):
     for stream in (sys.stdout, sys.stderr):
         # The bytes of a file name may be invalid Unicode. Messages print them as \udc...
         # Streams of Jupyter cannot be reconfigured.
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="backslashreplace")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = main()
     except KeyboardInterrupt as interruption:
@@ -142,61 +130,46 @@ def run(main):
 
 def describe(failure):
     """Return the message for an exception that the user can fix, or None for a bug."""
-    message = describe_config_error(failure)
-    if message is not None:
-        return message
-    if isinstance(failure, UserError):
-        return str(failure)
-    if isinstance(failure, OSError):
-        remedy = REMEDIES.get(failure.errno) or str(failure.strerror or failure)
-        return f"{failure.filename}: {remedy}" if failure.filename else remedy
-    # TensorFlow has its own exception for a full disk.
-    if os.strerror(errno.ENOSPC) in str(failure):
-        return REMEDIES[errno.ENOSPC]
-    return None
-
-
-def describe_config_error(failure):
-    """Return a message with the line of config.py that failed, or None for another exception."""
     line = config_line(failure)
-    if line is None:
-        return None
     if isinstance(failure, UserError):
-        reason = str(failure)
-    elif isinstance(failure, SyntaxError):
-        reason = failure.msg
-    else:
+        message = str(failure)
+    elif line is not None and isinstance(failure, SyntaxError):
+        message = failure.msg
+    elif line is not None:
         # As at the end of a traceback: "NameError: name 'Fase' is not defined".
-        reason = "".join(traceback.format_exception_only(failure)).strip()
-    return reason if reason.startswith(CONFIG) else f"{CONFIG}, line {line}: {reason}"
+        message = "".join(traceback.format_exception_only(failure)).strip()
+    elif isinstance(failure, OSError):
+        message = REMEDIES.get(failure.errno) or str(failure.strerror or failure)
+        message = f"{failure.filename}: {message}" if failure.filename else message
+    elif os.strerror(errno.ENOSPC) in str(failure):
+        # TensorFlow has its own exception for a full disk.
+        message = REMEDIES[errno.ENOSPC]
+    else:
+        return None
+    if line is not None and not message.startswith(CONFIG):
+        message = f"{CONFIG}, line {line}: {message}"
+    return message
 
 
 def config_line(failure):
     """Return the number of the line in config.py at which its import failed, or None."""
+    frames = traceback.extract_tb(failure.__traceback__)
     if isinstance(failure, SyntaxError):
         # A file that cannot be parsed has no frame in the traceback.
-        return failure.lineno if is_config(failure.filename) else None
-    lines = [
-        line
-        for frame, line in traceback.walk_tb(failure.__traceback__)
-        if is_config(frame.f_code.co_filename) and frame.f_code.co_name == "<module>"
-    ]
-    return lines[-1] if lines else None
-
-
-def is_config(filename):
-    """Return True if `filename`, from a traceback, is that of the project's config.py."""
-    return Path(filename or "").parts[-2:] == Path(CONFIG).parts
+        frames = [traceback.FrameSummary(failure.filename or "", failure.lineno, "<module>")]
+    for frame in reversed(frames):
+        if frame.name == "<module>" and frame.filename.endswith(CONFIG):
+            return frame.lineno
+    return None
 
 
 def duration(seconds):
     """Return a time in the units that people use: 0.4 s, 27 s, 2 min 10 s, 3 h 05 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    seconds = round(seconds)
-    if seconds < 60:
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes == 0:
         return f"{seconds} s"
-    minutes, seconds = divmod(seconds, 60)
     if minutes < 60:
         return f"{minutes} min {seconds:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
@@ -209,15 +182,12 @@ def silence_stderr():
     C++ code writes to the file descriptor, not to sys.stderr.
     """
     sys.stderr.flush()
-    stderr = os.dup(2)
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(devnull)
+    with open(os.dup(2), "w") as stderr, open(os.devnull, "w") as devnull:
+        os.dup2(devnull.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr.fileno(), 2)
 
 
 def import_tensorflow():
@@ -245,13 +215,15 @@ class Stopwatch:
     """
 
     def __init__(self, path=None, key=""):
-        self.path, self.key = path, key
-        self.earlier_seconds = 0 if path is None else read_seconds(path, key)
-        self.start = time.perf_counter()
+        self.path, self.key, self.start = path, key, time.perf_counter()
+        saved = (files.read_json(path) if path is not None else None) or {}
+        seconds = saved.get("seconds") if saved.get("key", key) == key else None
+        is_valid = type(seconds) in (int, float) and 0 <= seconds < math.inf
+        self.earlier_seconds = seconds if is_valid else 0
 
     @property
     def seconds(self):
-        """Seconds of this run and of earlier ones."""
+        """The seconds of this run and of earlier ones."""
         return self.earlier_seconds + time.perf_counter() - self.start
 
     def save(self):
@@ -275,14 +247,6 @@ class Stopwatch:
         return duration(self.seconds)
 
 
-def read_seconds(path, key):
-    """Return the seconds that a stopwatch saved; 0 if the file is missing or of other work."""
-    saved = files.read_json(path) or {}
-    seconds = saved.get("seconds") if saved.get("key", key) == key else None
-    is_valid = type(seconds) in (int, float) and 0 <= seconds < math.inf
-    return seconds if is_valid else 0
-
-
 @contextmanager
 def progress(description, total):
     """Show a progress bar, and give a function that advances it by a number of steps (1).
@@ -294,21 +258,15 @@ def progress(description, total):
     if total is None:
         yield lambda steps=1: None
         return
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
     console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+    with bars.Progress(
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
         console=console,
         transient=True,
         # rich would print results above the bar, on stderr, even if the user redirects stdout.

@@ -10,15 +10,10 @@ KERAS_NAMES = {"onnx": "onnx", "litert": "litert", "saved_model": "tf_saved_mode
 
 
 def write(network, kind, target):
-    """Write a network for another program.
+    """Write a keras.Model for another program, as a `kind` of FILES; "saved_model" is a folder.
 
-    The file takes uint8 RGB (n, size, size, 3) and returns (n, classes) probabilities, or (n, 1)
-    if the last layer is a sigmoid: that of the second class.
-
-    Args:
-        network: a keras.Model from photos to probabilities.
-        kind: a key of FILES.
-        target: the path of the file or, for "saved_model", of the folder.
+    It takes uint8 RGB (n, size, size, 3) and returns (n, classes) probabilities, or (n, 1) if the
+    last layer is a sigmoid: that of the second class.
     """
     import keras
 
@@ -32,13 +27,9 @@ def write(network, kind, target):
 
 
 def open_litert(path, command):
-    """Return (image size, predict function) of a LiteRT file.
+    """Return (image size, predict function) of a LiteRT file; `command` makes it again.
 
     The function takes uint8 RGB (n, size, size, 3) and returns (n, outputs).
-
-    Args:
-        path: of the .tflite file.
-        command: makes the file again, for the message of an error.
 
     Raises:
         UserError: the file cannot be loaded, or the LiteRT runtime is not installed.
@@ -50,10 +41,8 @@ def open_litert(path, command):
         try:
             interpreter = Interpreter(str(path))
         except ValueError as failure:
-            reason = files.first_sentence(failure)
-            raise UserError(
-                f"{path} cannot be loaded: {reason}. Make it again with: {command}"
-            ) from failure
+            problem = f"{path} cannot be loaded: {files.first_sentence(failure)}"
+            raise UserError(f"{problem}. Make it again with: {command}") from failure
         interpreter.allocate_tensors()
     (model_input,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
 

@@ -40,19 +40,6 @@ def atomic_write(path):
         remove(partial)
 
 
-def require_room(path, size):
-    """Check that the disk has room for a new file of `size` bytes.
-
-    For writers such as HDF5, which do not survive a full disk.
-
-    Raises:
-        OSError: fewer bytes are free.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(path.parent).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-
 @contextmanager
 def locked(folder, shared=False):
     """Lock a folder while the block runs, so that no other run changes it.
@@ -92,19 +79,16 @@ def locked(folder, shared=False):
 
 
 def open_lock(path, shared):
-    """Open a lock file: for reading if the lock is shared, otherwise for writing if possible.
+    """Open a lock file as NFS requires: for reading if the lock is shared, otherwise for writing.
 
-    NFS allows a shared lock only on a file that is open for reading, and an exclusive lock only on
-    one that is open for writing. Local disks allow both on a file that is open for reading, so a
-    lock file that this user may only read is not an error.
+    A local disk allows both locks on a file that this user may only read.
     """
-    if not shared:
-        try:
-            return open(path, "a")
-        except PermissionError:
-            if not path.is_file():
-                raise
-    return open(path)
+    try:
+        return open(path, "r" if shared else "a")
+    except PermissionError:
+        if not path.is_file():
+            raise
+        return open(path)
 
 
 def partial_path(path):
@@ -116,21 +100,14 @@ def delete_leftovers(folder):
     """Delete the unfinished files of ended processes, in a folder and below it."""
     for path in list(Path(folder).rglob(".*.partial*")):
         match = PARTIAL.fullmatch(path.name)
-        if match and not is_running(int(match[1])):
+        try:
+            if match:
+                # Signal 0 only checks if the process exists; it does not end it.
+                os.kill(int(match[1]), 0)
+        except ProcessLookupError:
             remove(path)
-
-
-def is_running(process_id):
-    """Return True if there is a process with this number."""
-    try:
-        # Signal 0 only checks; it does not end the process.
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # It belongs to another user.
-        return True
-    return True
+        except PermissionError:
+            pass  # The process belongs to another user.
 
 
 def remove(path):
@@ -173,9 +150,6 @@ def first_sentence(failure):
 
 
 def file_stamp(path):
-    """Return the size in bytes and the modification time in nanoseconds of a file.
-
-    At least one of them changes when the file changes.
-    """
+    """Return (bytes, modification time in nanoseconds): one changes when the file changes."""
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns

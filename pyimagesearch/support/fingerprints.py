@@ -41,32 +41,25 @@ def versions():
 
 
 def differences(stored, wanted):
-    """Return one phrase for each difference: "SEED was 42 and is now 43".
+    """Return a phrase for each difference of two fingerprints: "SEED was 42 and is now 43".
 
-    Args:
-        stored: the fingerprint of a result, or None if it has none.
-        wanted: the fingerprint of the result that is wanted now. Only its parts count.
-
-    Returns:
-        A list of str, empty if the result can be used.
+    `stored` is None if a result has no fingerprint. Only the parts of `wanted` count.
     """
     if stored is None or stored.get("format") != wanted["format"]:
         return ["it was made by another version of this project"]
-    return compare("", stored, wanted)
+    return list(compare("", stored, wanted))
 
 
 def compare(name, before, now):
-    """Return the phrases for one part, the inner parts of dicts and lists one by one."""
-    if before == now:
-        return []
+    """Yield the phrases for one part, the inner parts of dicts and lists one by one."""
     if isinstance(now, dict) and isinstance(before, dict):
-        dot = f"{name}." if name else ""
-        inner = [compare(f"{dot}{key}", before.get(key), now[key]) for key in now]
-        return [phrase for phrases in inner for phrase in phrases]
-    if isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
-        pairs = enumerate(zip(before, now, strict=True))
-        inner = [compare(f"{name}[{position}]", *pair) for position, pair in pairs]
-        return [phrase for phrases in inner for phrase in phrases]
-    if any(isinstance(value, str) and DIGEST.fullmatch(value) for value in (before, now)):
-        return [f"{name} changed"]
-    return [f"{name} was {before!r} and is now {now!r}"]
+        for key in now:
+            yield from compare(f"{name}.{key}" if name else key, before.get(key), now[key])
+    elif isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
+        for position, pair in enumerate(zip(before, now, strict=True)):
+            yield from compare(f"{name}[{position}]", *pair)
+    elif any(isinstance(value, str) and DIGEST.fullmatch(value) for value in (before, now)):
+        if before != now:
+            yield f"{name} changed"
+    elif before != now:
+        yield f"{name} was {before!r} and is now {now!r}"

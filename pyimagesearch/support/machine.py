@@ -30,11 +30,6 @@ def computes_in_bfloat16():
     return bool(processor_flags() & {"amx_bf16", "avx512_bf16"})
 
 
-def has_avx2():
-    """Return True if the processor has AVX2, as most of the last ten years do."""
-    return "avx2" in processor_flags()
-
-
 def available_memory():
     """Return how many bytes a process can use before the machine begins to swap.
 

@@ -5,9 +5,9 @@ import http.client
 import os
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from pyimagesearch.support import photo_files
 
@@ -16,20 +16,11 @@ from pyimagesearch.support import photo_files
 SOCKET_TIMEOUT_SECONDS = 10
 DOWNLOAD_TIMEOUT_SECONDS = 60
 MAX_DOWNLOAD_BYTES = 100_000_000
-MAX_REDIRECTS = 5
 
 URL_PREFIXES = ("http://", "https://")
 # Characters that stay as they are in a URL, besides ASCII letters, digits and "_.-~". "%" is one
 # of them: a URL may already be quoted.
 URL_CHARACTERS = "%/:=&?~+!$,;'@()*[]|"
-# Raised by urllib and the modules that it uses. ValueError: the URL is not valid.
-DOWNLOAD_ERRORS = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ValueError,
-    TimeoutError,
-    ConnectionError,
-)
 
 
 class Unreadable(ValueError):
@@ -48,23 +39,15 @@ def expand(names):
             yield name
         elif os.path.isdir(name):
             photos = photos_below(Path(name))
-            yield from map(str, photos)
-            if not photos:
-                yield name
+            yield from map(str, photos or [name])
         elif not os.path.lexists(name) and glob.has_magic(name):
-            matches = matching_paths(name)
-            yield from expand(matches) if matches else [name]
+            paths = sorted(glob.glob(name, recursive=True))
+            if "**" in name:
+                # It also matches the files in the folders, so the folders would yield them again.
+                paths = [path for path in paths if not os.path.isdir(path)]
+            yield from expand(paths) if paths else [name]
         else:
             yield name
-
-
-def matching_paths(pattern):
-    """Return the sorted paths that match a pattern."""
-    paths = sorted(glob.glob(pattern, recursive=True))
-    if "**" in pattern:
-        # It also matches the files in the folders, so the folders would yield them again.
-        paths = [path for path in paths if not os.path.isdir(path)]
-    return paths
 
 
 def photos_below(folder):
@@ -92,13 +75,14 @@ def fetch(name):
         raise Unreadable(
             f"{name} is a folder without photos. Give the path of a photo or of another folder"
         ) from failure
-    except DOWNLOAD_ERRORS as failure:
+    # The last two come from urllib. ValueError: the URL is not valid.
+    except (OSError, http.client.HTTPException, ValueError) as failure:
+        # An URLError contains that of the socket, whose text is for example "Connection refused".
         reason = getattr(failure, "reason", None) or failure
-        # The text of an OSError without its number, such as "Connection refused".
         reason = getattr(reason, "strerror", None) or reason
-        raise Unreadable(f"{name} cannot be downloaded: {reason}. Check the URL") from failure
-    except OSError as failure:
-        raise Unreadable(f"{name}: {failure.strerror}. Check the path after --image") from failure
+        if is_url(name):
+            raise Unreadable(f"{name} cannot be downloaded: {reason}. Check the URL") from failure
+        raise Unreadable(f"{name}: {reason}. Check the path after --image") from failure
 
 
 def exists(name):
@@ -111,34 +95,26 @@ def is_url(name):
     return name.lower().startswith(URL_PREFIXES)
 
 
-class HttpRedirectHandler(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https URLs only: urllib would also open ftp URLs."""
+class FtpHandler(urllib.request.FTPHandler):
+    """Refuses ftp URLs, which urllib would open after a redirect."""
 
-    max_redirections = MAX_REDIRECTS
-
-    def redirect_request(self, request, response, code, message, headers, url):
-        if not is_url(url):
-            raise urllib.error.URLError(f"it redirects to {url}, which is not an http or https URL")
-        return super().redirect_request(request, response, code, message, headers, url)
+    def ftp_open(self, request):
+        url = request.full_url
+        raise urllib.error.URLError(f"it redirects to {url}, which is not an http or https URL")
 
 
 def ascii_url(url):
     """Return a URL in ASCII, as HTTP requires: host names in IDNA, other letters in %XX."""
-    parts = urllib.parse.urlsplit(url)
+    parts = urlsplit(url)
     host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
-    path, query = (
-        urllib.parse.quote(part, safe=URL_CHARACTERS) for part in (parts.path, parts.query)
-    )
-    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
+    path, query = (quote(part, safe=URL_CHARACTERS) for part in (parts.path, parts.query))
+    return parts._replace(netloc=host, path=path, query=query, fragment="").geturl()
 
 
 def download(url):
-    """Return the bytes at a URL.
-
-    Raises:
-        one of DOWNLOAD_ERRORS: the server cannot be reached, reports an error, or exceeds a limit.
-    """
-    opener = urllib.request.build_opener(HttpRedirectHandler)
+    """Return the bytes at a URL, after redirects. Each limit that is exceeded is an OSError."""
+    # urllib uses this handler for ftp instead of its own.
+    opener = urllib.request.build_opener(FtpHandler)
     deadline = time.monotonic() + DOWNLOAD_TIMEOUT_SECONDS
     request = urllib.request.Request(ascii_url(url), headers={"User-Agent": "pyimagesearch"})
     with opener.open(request, timeout=SOCKET_TIMEOUT_SECONDS) as response:

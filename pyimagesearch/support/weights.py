@@ -19,11 +19,8 @@ def find_weights(backbone, setting):
     """Return what Keras takes as `weights`: a file's path, or "imagenet" to download them.
 
     Args:
-        backbone: a network of keras.applications.
-        setting: config.WEIGHTS, "imagenet" or a path.
-
-    Raises:
-        UserError: `setting` is a path and there is no such file.
+        backbone: the name of a network of keras.applications.
+        setting: config.WEIGHTS, "imagenet" or a path. UserError if there is no such file.
     """
     if setting == "imagenet":
         local = weights_file(backbone)
@@ -40,14 +37,11 @@ def find_weights(backbone, setting):
 def explain_errors(backbone, weights):
     """Turn the errors of Keras when it downloads or loads weights into one line with a remedy.
 
-    Args:
-        backbone: the name of the network, for the message.
-        weights: what find_weights returned, or None for random weights.
+    `weights` is what find_weights returned, or None for random weights.
     """
     try:
-        with warnings.catch_warnings():
-            # Keras warns of every layer that it skips before it raises.
-            warnings.simplefilter("ignore")
+        # Keras warns of every layer that it skips before it raises.
+        with warnings.catch_warnings(action="ignore"):
             yield
     except (ValueError, OSError, KeyError) as failure:
         if weights is None:
@@ -63,21 +57,16 @@ def explain_errors(backbone, weights):
 
 def damaged_weights(backbone, weights, failure):
     """Return the message for weights that Keras cannot load into a backbone."""
-    reason = files.first_sentence(failure)
+    problem = f"{weights} does not contain the weights of {backbone} without its top"
+    remedy = "Set WEIGHTS in pyimagesearch/config.py to another file, or to 'imagenet'"
     if weights == "imagenet":
-        return (
-            f"the download of {backbone}'s ImageNet weights is damaged ({reason}). Delete it from "
-            f"~/.keras/models and run the same command again"
-        )
-    if weights == str(weights_file("VGG16")):
+        problem = f"the download of {backbone}'s ImageNet weights is damaged"
+        remedy = "Delete it from ~/.keras/models and run the same command again"
+    elif weights == str(weights_file("VGG16")):
         remedy = "Make it again with: python tools/get_weights.py --force"
     elif Path(weights).parent == FOLDER:
         remedy = "Replace it, or delete it"
-    else:
-        remedy = "Set WEIGHTS in pyimagesearch/config.py to another file, or to 'imagenet'"
-    return (
-        f"{weights} does not contain the weights of {backbone} without its top ({reason}). {remedy}"
-    )
+    return f"{problem} ({files.first_sentence(failure)}). {remedy}"
 
 
 def failed_download(backbone, failure):
