@@ -75,15 +75,14 @@ def train_regression(recipe, splits, folder, fingerprint, tensorboard):
     csv = source / f"{config.TRAIN}.csv"
     model = regression.fit(csv, splits.training, columns, config.SEED, config.MAX_ITERATIONS)
     probabilities = regression.predict(model, source / f"{config.TEST}.csv", splits.evaluation)
-    seconds = round(stopwatch.seconds, 3)
+    times = {"seconds": round(stopwatch.seconds, 3), "feature_seconds": recorded["seconds"]}
 
     console.info("evaluating and saving model...")
     classifier.begin(folder)
     evaluated = (splits.evaluation, probabilities, recipe.mistakes)
     numbers, text = evaluation.save_evaluation(folder, "", *evaluated)
     classifier.save_regression(folder, model, recipe.classes, source / features.BACKBONE_FILE)
-    numbers |= {"seconds": seconds, "feature_seconds": recorded["seconds"]}
-    numbers |= {"precision": recorded["precision"]}
+    numbers |= {**times, "precision": recorded["precision"]}
     classifier.finish(folder, numbers, text, fingerprint, splits, config.SEED)
 
 
@@ -108,6 +107,7 @@ def fine_tune(recipe, splits, folder, fingerprint, tensorboard):
     with progress.stopwatch:
         store = frozen.compute(outputs, *inputs, keep=frozen.needed(recipe, views))
     progress.restore_weights()
+    figures.draw_history(folder, recipe, progress.history)  # smoothing may have changed since
 
     for number in range(progress.phase, len(recipe.phases)):
         # The head starts from random weights. Its first gradients are large and would destroy the

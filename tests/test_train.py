@@ -244,12 +244,14 @@ def test_same_seed_gives_the_same_bits_after_an_interruption_before_saving(
     assert expected["stored"]
     shutil.rmtree(OUTPUT)
     begin(at=(classifier, "save_network"))
-    # It only changes a picture, so nothing is trained again.
-    tiny(mistakes=4)
+    # These change only pictures, so nothing is trained again.
+    tiny(mistakes=4, smoothing=0.5)
     _, messages = train()
     assert "resuming after unfrozen" in messages
     assert "warmup 1/2" not in messages
     assert results() == expected
+    smoothed = {path.name for path in (OUTPUT / "fine_tune").glob("*_smoothed.png")}
+    assert smoothed == {f"{name}_smoothed.png" for name in ("warmup", "unfrozen", "history")}
     assert not (OUTPUT / "fine_tune" / "checkpoint.npz").exists()
 
 
