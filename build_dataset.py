@@ -21,27 +21,26 @@ def main(argv=None):
     from pyimagesearch.support import files
 
     recipe = find_recipe(config.RECIPES, arguments.recipe or config.RECIPE)
-    split_names = (config.TRAIN, config.VAL, config.TEST)
     folder = Path(config.DATASET_DIR) / recipe.name
     stopwatch = console.Stopwatch()
 
-    originals = datasets.find_originals(recipe, split_names, config.SEED)
+    originals = datasets.find_originals(recipe, config.SPLITS, config.SEED)
     console.info(f"{recipe.source}: {len(originals):,} photos of {len(recipe.classes)} classes")
     targets = datasets.plan_copies(recipe, originals, folder)
 
     # Every photo is decoded once here. A damaged one would otherwise stop the training later.
     results = []
     with files.locked(folder):
-        for split in split_names:
+        for split in config.SPLITS:
             in_split = {photo: target for photo, target in targets.items() if photo.split == split}
             console.info(f"processing '{split} split': {len(in_split):,} photos...")
             with console.progress(f"{split} split", len(in_split)) as advance:
                 for result in datasets.copy_photos(in_split, arguments.force):
                     results.append(result)
                     advance()
-        datasets.report_problems(recipe, results, folder, split_names)
+        datasets.report_problems(recipe, results, folder, config.SPLITS)
 
-    console.show(datasets.count_table(recipe, results, split_names))
+    console.show(datasets.count_table(recipe, results, config.SPLITS))
     total = sum(result.error is None for result in results)
     new = sum(result.is_new for result in results)
     if new:

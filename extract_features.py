@@ -22,9 +22,8 @@ def main(argv=None):
 
     recipe = find_recipe(config.RECIPES, arguments.recipe or config.RECIPE)
     folder = Path(config.OUTPUT_DIR) / recipe.name / "features"
-    split_names = (config.TRAIN, config.VAL, config.TEST)
     with files.locked(Path(config.DATASET_DIR) / recipe.name, shared=True):
-        splits = datasets.list_splits(config.DATASET_DIR, recipe, split_names)
+        splits = datasets.list_splits(config.DATASET_DIR, recipe, config.SPLITS)
         with files.locked(folder.parent):
             wanted = features.fingerprint(recipe, splits, config.PRECISION, config.WEIGHTS)
             recorded = files.read_json(folder / features.FINGERPRINT_FILE)
@@ -32,14 +31,14 @@ def main(argv=None):
             if changes:
                 console.info(f"extracting again: {'; '.join(changes)}")
             if changes or recorded is None or arguments.force:
-                extract(recipe, splits, split_names, folder, wanted)
+                extract(recipe, splits, folder, wanted)
             else:
                 console.info(f"{folder} is up to date; --force extracts again")
     command = console.command("train", recipe.name, "--method", "logistic_regression")
     console.info(f"next: {command}")
 
 
-def extract(recipe, splits, split_names, folder, fingerprint):
+def extract(recipe, splits, folder, fingerprint):
     """Write the CSV of every split, and the network that computed the features."""
     console.import_tensorflow()
     from pyimagesearch import config, features, frozen, networks
@@ -51,16 +50,16 @@ def extract(recipe, splits, split_names, folder, fingerprint):
     console.info(f"{recipe.backbone} without its top, computing in {precision}")
 
     stopwatch = features.begin(folder, fingerprint, precision)
-    paths = [folder / f"{name}.csv" for name in split_names]
+    paths = [folder / f"{name}.csv" for name in config.SPLITS]
     # After an interruption, the CSV files that exist are complete.
     outputs = {
         path: frozen.feature_output(split)
         for path, split in zip(paths, splits._fields, strict=True)
         if not path.is_file()
     }
-    inputs = (extractor, recipe, splits, config.SEED, folder / features.OUTPUTS_FOLDER)
+    needed, cache = tuple(outputs.values()), folder / features.OUTPUTS_FOLDER
     with stopwatch:
-        store = frozen.compute(tuple(outputs.values()), *inputs)
+        store = frozen.compute(needed, extractor, recipe, splits, config.SEED, cache)
         for path, output in outputs.items():
             labels = getattr(splits, output.split).labels
             features.write_csv(path, labels, store.in_order(output, recipe.batch_size))

@@ -3,8 +3,7 @@
     python predict.py --recipe food11 --image photo.jpg
     python predict.py --recipe food11 --image a_folder "more/*.png" https://example.org/photo.jpg
 
-Prints one line per photo and writes annotated copies to output/<recipe>/predictions/. Messages go
-to stderr, so that the predictions can be piped to another program.
+Prints a line for each photo, and writes annotated copies to output/<recipe>/predictions/.
 """
 
 import itertools
@@ -26,7 +25,8 @@ def main(argv=None):
     names = list(sources.expand(arguments.image))
     # A wrong path is reported at once, without waiting for TensorFlow.
     if not any(map(sources.exists, names)):
-        return exit_status(sum(1 for _ in read_photos(names, 1)), len(names))
+        list(read_photos(names, size=1))  # reports each of them
+        return console.MISTAKE
     classifier, folder = load_classifier(arguments)
     heatmap_function = None
     if arguments.explain:
@@ -34,11 +34,11 @@ def main(argv=None):
 
         heatmap_function = heatmaps.heatmap_function(classifier.network)
     copies = annotation.AnnotatedCopies(folder, arguments.copies, arguments.show, heatmap_function)
-    count, default_top = 0, 5 if arguments.imagenet else 3
+    count, encoding = 0, sys.stdout.encoding
     for name, pixels, small_copy, probabilities in predictions(classifier, names):
-        top_classes = classifier.top(probabilities, arguments.top or default_top)
-        answer = (arguments.format, name, top_classes, count == 0, sys.stdout.encoding)
-        console.show(answers.format_answer(*answer))
+        top_classes = classifier.top(probabilities, arguments.top)
+        text = answers.format_answer(arguments.format, name, top_classes, count == 0, encoding)
+        console.show(text)
         copies.add(name, pixels, small_copy, probabilities, top_classes[0])
         count += 1
     copies.report(count)
@@ -61,6 +61,7 @@ def read_arguments(argv):
     imagenet = {"nargs": "?", "const": "VGG16", "choices": sorted(BACKBONES), "metavar": "NETWORK"}
     add("--imagenet", **imagenet, help="use a network with its own 1,000 classes (VGG16)")
     arguments = parser.parse_args(argv)
+    arguments.top = arguments.top or (5 if arguments.imagenet else 3)
     if arguments.imagenet and arguments.format == "table":
         arguments.format = "lines"  # as in the third tutorial
     return arguments
@@ -120,9 +121,9 @@ def read_photos(names, size):
 
 def exit_status(predicted, wanted):
     """Return the exit status: None if every photo has a prediction."""
-    if predicted < wanted:
-        return console.PARTLY if predicted else console.MISTAKE
-    return None
+    if predicted == wanted:
+        return None
+    return console.PARTLY if predicted else console.MISTAKE
 
 
 if __name__ == "__main__":

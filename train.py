@@ -23,9 +23,8 @@ def main(argv=None):
     method = arguments.method or recipe.method
     train = fine_tune if method == "fine_tune" else train_regression
     folder = Path(config.OUTPUT_DIR) / recipe.name / method
-    split_names = (config.TRAIN, config.VAL, config.TEST)
     with files.locked(Path(config.DATASET_DIR) / recipe.name, shared=True):
-        splits = datasets.list_splits(config.DATASET_DIR, recipe, split_names)
+        splits = datasets.list_splits(config.DATASET_DIR, recipe, config.SPLITS)
         with files.locked(folder.parent):
             settings = {name: getattr(config, name) for name in classifier.SETTINGS[method]}
             fingerprint = classifier.fingerprint(recipe, splits, folder, settings)
@@ -65,31 +64,31 @@ def train_regression(recipe, splits, folder, fingerprint, tensorboard):
     from pyimagesearch import classifier, config, features, regression
     from pyimagesearch.report import evaluation
 
-    source, split_names = folder.parent / "features", (config.TRAIN, config.VAL, config.TEST)
+    features_folder = folder.parent / "features"
     wanted = features.fingerprint(recipe, splits, config.PRECISION, config.WEIGHTS)
-    recorded = features.require(source, recipe, wanted, split_names)
+    recorded = features.require(features_folder, recipe, wanted, config.SPLITS)
     if tensorboard:
         console.warn("--tensorboard logs nothing: logistic regression has no epochs")
     console.info("training model...")
-    stopwatch, columns = console.Stopwatch(), recorded["columns"]
-    csv = source / f"{config.TRAIN}.csv"
+    stopwatch, columns, photos = console.Stopwatch(), recorded["columns"], splits.evaluation
+    csv, test_csv = (features_folder / f"{name}.csv" for name in (config.TRAIN, config.TEST))
     model = regression.fit(csv, splits.training, columns, config.SEED, config.MAX_ITERATIONS)
-    probabilities = regression.predict(model, source / f"{config.TEST}.csv", splits.evaluation)
+    probabilities = regression.predict(model, test_csv, photos)
     times = {"seconds": round(stopwatch.seconds, 3), "feature_seconds": recorded["seconds"]}
 
     console.info("evaluating and saving model...")
     classifier.begin(folder)
-    evaluated = (splits.evaluation, probabilities, recipe.mistakes)
-    numbers, text = evaluation.save_evaluation(folder, "", *evaluated)
-    classifier.save_regression(folder, model, recipe.classes, source / features.BACKBONE_FILE)
-    numbers |= {**times, "precision": recorded["precision"]}
-    classifier.finish(folder, numbers, text, fingerprint, splits, config.SEED)
+    metrics, report = evaluation.save_evaluation(folder, "", photos, probabilities, recipe.mistakes)
+    classifier.save_regression(folder, model, recipe.classes, features_folder)
+    metrics |= {**times, "precision": recorded["precision"]}
+    classifier.finish(folder, metrics, report, fingerprint, splits, config.SEED)
 
 
 def fine_tune(recipe, splits, folder, fingerprint, tensorboard):
     """Train a new head on the frozen backbone, then the last layers of the backbone too."""
     console.import_tensorflow()
-    from pyimagesearch import batches, checkpoint, classifier, config, frozen, networks, training
+    from pyimagesearch import batches, classifier, config, frozen, networks, training
+    from pyimagesearch.checkpoint import load_checkpoint
     from pyimagesearch.report import evaluation, figures
 
     console.info("loading network...")
@@ -98,32 +97,33 @@ def fine_tune(recipe, splits, folder, fingerprint, tensorboard):
     console.info(f"{recipe.backbone}, computing in {precision}")
     figures.draw_augmentation(folder.parent, recipe, splits.training.paths[0], config.SEED)
 
-    # The outputs of the frozen layers are computed once, with the original weights. Those of an
-    # interrupted training are restored afterwards.
-    progress = checkpoint.load(folder, fingerprint, precision, network, recipe.phases)
+    # The outputs of the frozen layers are computed once, with the original weights. Only then is
+    # an interrupted run resumed. The outputs that its finished phases needed stay on disk.
+    checkpoint = load_checkpoint(folder, fingerprint, precision, network, recipe.phases)
     views = frozen.choose_views(recipe.views, config.STORED_VIEWS, config.SHARED_VIEWS)
-    outputs = frozen.needed(recipe, views, progress.phase)
-    inputs = (network, recipe, splits, config.SEED, folder.parent / "cache")
-    with progress.stopwatch:
-        store = frozen.compute(outputs, *inputs, keep=frozen.needed(recipe, views))
-    progress.restore_weights()
-    figures.draw_history(folder, recipe, progress.history)  # smoothing may have changed since
+    all_outputs = frozen.needed(recipe, views)
+    outputs = frozen.needed(recipe, views, checkpoint.finished_phases)
+    cache = folder.parent / "cache"
+    with checkpoint.stopwatch:
+        store = frozen.compute(outputs, network, recipe, splits, config.SEED, cache, all_outputs)
+    checkpoint.restore_weights()
+    figures.draw_history(folder, recipe, checkpoint.history)  # its `smoothing` may have changed
 
-    for number in range(progress.phase, len(recipe.phases)):
+    for number in range(checkpoint.finished_phases, len(recipe.phases)):
         # The head starts from random weights. Its first gradients are large and would destroy the
         # ImageNet filters, so the first phase trains the head alone.
         networks.unfreeze_after(network, recipe.phases[number].unfreeze_after)
         data = batches.PhaseData(recipe, number, splits, config.SEED, views, store)
-        training.fit(network, data, progress, folder, tensorboard)
-        numbers, text = evaluation.evaluate_phase(network, data, progress.history, folder)
-        progress.finish_phase(numbers, text)
+        training.fit(network, data, checkpoint, folder, tensorboard)
+        metrics, report = evaluation.evaluate_phase(network, data, checkpoint.history, folder)
+        checkpoint.finish_phase(metrics, report)
 
     console.info("saving model...")
     classifier.begin(folder)
     classifier.save_network(folder, networks.float32_copy(network), recipe.classes)
-    metrics = progress.metrics() | {"precision": precision}
-    classifier.finish(folder, metrics, progress.report(), fingerprint, splits, config.SEED)
-    progress.remove()
+    metrics = checkpoint.metrics() | {"precision": precision}
+    classifier.finish(folder, metrics, checkpoint.report(), fingerprint, splits, config.SEED)
+    checkpoint.remove()
 
 
 if __name__ == "__main__":

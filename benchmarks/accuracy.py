@@ -129,10 +129,11 @@ def train_phase(network, data):
     from pyimagesearch import classifier, networks
     from pyimagesearch.batches import as_dataset
 
+    errors = []
     phase, evaluation = data.phase, data.splits.evaluation
     model = data.model(network)
     networks.compile_for(model, phase)
-    endless = as_dataset(data.training_batches, model.input, tf.data.INFINITE_CARDINALITY, iter)
+    endless = as_dataset(data.training_batches, model.input, tf.data.INFINITE_CARDINALITY, errors)
     model.fit(
         endless,
         epochs=phase.epochs,
@@ -141,10 +142,10 @@ def train_phase(network, data):
         verbose=0,
     )
     count = data.count_batches(data.splits.validation)
-    validation = as_dataset(data.validation_batches, model.input, count, iter)
+    validation = as_dataset(data.validation_batches, model.input, count, errors)
     metrics = model.evaluate(validation, verbose=0, return_dict=True)
     evaluated, inputs = data.evaluation_inputs(networks.float32_copy(network))
-    predict = classifier.predict_function(evaluated)
+    predict = classifier.probabilities_function(evaluated)
     probabilities = classifier.predict_batches(predict, inputs, lambda count: None)
     return {
         f"{phase.name}, validation": metrics["accuracy"],

@@ -119,12 +119,14 @@ def parts(recipe, out):
 
 def training_outputs(outputs, phase):
     """Return the Outputs of a phase's training photos, after those that they are computed from."""
+    from pyimagesearch import frozen
+
     of_phase = [
         output
         for output in outputs
         if output.split == "training" and output.layer == phase.unfreeze_after
     ]
-    views = {output.view for output in of_phase if output.source is not None}
+    views = {output.view for output in of_phase if output.computed_from != frozen.PHOTOS}
     sources = [
         output
         for output in outputs
@@ -142,10 +144,10 @@ def time_steps(network, data):
     model = data.model(network)
     networks.compile_for(model, data.phase)
     clock = Clock()
-    endless = batches.as_dataset(data.training_batches, model.input, -1, iter)
+    endless = batches.as_dataset(data.training_batches, model.input, -1, errors=[])
     model.fit(endless, steps_per_epoch=16, verbose=0, shuffle=False, callbacks=[clock])
-    count = data.count_batches(data.photos[1])
-    validation = batches.as_dataset(data.validation_batches, model.input, count, iter)
+    count = data.count_batches(data.photos.validation)
+    validation = batches.as_dataset(data.validation_batches, model.input, count, errors=[])
     for _ in range(3):
         model.evaluate(validation, verbose=0, callbacks=[clock])
     return {"step": clock.median("train"), "validation_step": clock.median("test")}

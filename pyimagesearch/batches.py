@@ -1,9 +1,8 @@
 """The order of photos in an epoch, and their batches: from the files or from stored outputs."""
 
 import itertools
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import tensorflow as tf
@@ -42,22 +41,20 @@ class PhaseData:
 
     @cached_property
     def photos(self):
-        """The (training, validation) lists of photos."""
-        if self.phase.held_out:
-            return datasets.hold_out(self.splits.training, self.phase.held_out, self.seed)
-        return self.splits.training, self.splits.validation
+        """The datasets.Splits of this phase."""
+        return datasets.hold_out(self.splits, self.phase.held_out, self.seed)
 
     @property
     def steps_per_epoch(self):
         """The number of training batches of an epoch."""
-        return self.phase.steps_per_epoch or self.count_batches(self.photos[0])
+        return self.phase.steps_per_epoch or self.count_batches(self.photos.training)
 
     @property
     def photos_per_epoch(self):
         """The number of training photos that an epoch shows."""
         if self.phase.steps_per_epoch:
             return self.phase.steps_per_epoch * self.recipe.batch_size
-        return len(self.photos[0])
+        return len(self.photos.training)
 
     def count_batches(self, photos):
         """Return how many batches show every photo once. The last one may be smaller."""
@@ -69,6 +66,18 @@ class PhaseData:
             return networks.split_at(network, self.phase.unfreeze_after)[1]
         return networks.with_frozen_part(network, self.phase.unfreeze_after)
 
+    def as_datasets(self, model_input, first_epoch, errors):
+        """Return the (training, validation) batches as tf.data.Datasets, for `fit`.
+
+        The training batches do not end. Arguments are those of `as_dataset`.
+        """
+        endless, count = tf.data.INFINITE_CARDINALITY, self.count_batches(self.photos.validation)
+        training = partial(self.training_batches, first_epoch)
+        return (
+            as_dataset(training, model_input, endless, errors),
+            as_dataset(self.validation_batches, model_input, count, errors),
+        )
+
     def training_batches(self, first_epoch=0):
         """Return an endless iterator over (inputs, labels), from the start of an epoch on."""
         if not self.is_stored:
@@ -79,7 +88,7 @@ class PhaseData:
 
     def validation_batches(self):
         """Yield (inputs, labels) of every validation photo once, in order, not augmented."""
-        recipe, photos = self.recipe, self.photos[1]
+        recipe, photos = self.recipe, self.photos.validation
         if self.is_stored:
             inputs = self.store.in_order(frozen.validation_output(self.phase), recipe.batch_size)
         else:
@@ -99,18 +108,15 @@ class PhaseData:
         if output is not None and output in self.store:
             _, trained_part = networks.split_at(network, output.layer)
             return trained_part, self.store.in_order(output, recipe.batch_size)
-        paths = self.splits.evaluation.paths
+        paths = self.photos.evaluation.paths
         return network, images.read_batches(paths, recipe.image_size, recipe.batch_size)
 
     def fresh_batches(self, first_epoch):
         """Yield (uint8 photos, labels) without end; each photo changes from epoch to epoch."""
-        recipe, photos = self.recipe, self.photos[0]
+        recipe, photos, seed = self.recipe, self.photos.training, (self.seed, self.number)
         for epoch in itertools.count(first_epoch):
-            order = epoch_order((self.seed, self.number), epoch, len(photos), self.photos_per_epoch)
-            augment = None
-            if self.phase.augment:
-                epoch_seed = (self.seed, self.number, epoch)
-                augment = images.augmenter(recipe.augmentation, recipe.image_size, epoch_seed)
+            order = epoch_order(seed, epoch, len(photos), self.photos_per_epoch)
+            augment = images.augmenter(recipe.augmentation, recipe.image_size, (*seed, epoch))
             paths = [photos.paths[position] for position in order]
             pixels = images.read_batches(paths, recipe.image_size, recipe.batch_size, augment)
             yield from with_labels(pixels, photos.labels[order])
@@ -118,12 +124,9 @@ class PhaseData:
     def stored_batches(self, outputs, first_epoch, vary):
         """Yield (feature maps, labels) without end; the epochs take turns with the views.
 
-        Args:
-            outputs: the Outputs of the training photos, one per view.
-            first_epoch: how many epochs are finished.
-            vary: flip, shift and mix the feature maps at random.
+        There is one Output per view. `vary`: flip, shift and mix the feature maps at random.
         """
-        photos, seed = self.photos[0], (self.seed, self.number)
+        photos, seed = self.photos.training, (self.seed, self.number)
         augmentation = self.recipe.augmentation
         first_view = np.random.default_rng(seed).integers(len(outputs), size=len(photos))
         for epoch in itertools.count(first_epoch):
@@ -144,24 +147,20 @@ class PhaseData:
                 yield maps, photos.labels[positions]
 
 
-def epoch_order(seed, epoch, photos, count):
+def epoch_order(seed, epoch, photo_count, count):
     """Return which photos an epoch shows, as (count,) positions.
 
     The training set is repeated without end and shuffled anew for each repetition. An epoch takes
-    the next `count` photos. If count == photos, every epoch shows every photo once.
-
-    Args:
-        seed: a tuple of ints.
-        epoch: its number.
-        photos: the number of photos.
-        count: how many of them an epoch shows.
+    the next `count` photos: of 10 photos and a count of 4, the third epoch takes the last two of
+    the first repetition and the first two of the second. The seed is a tuple of ints.
     """
-    repetitions, places = np.divmod(np.arange(epoch * count, (epoch + 1) * count), photos)
-    shuffled = {
-        number: np.random.default_rng((*seed, int(number))).permutation(photos)
-        for number in np.unique(repetitions)
-    }
-    return np.array([shuffled[r][p] for r, p in zip(repetitions, places, strict=True)])
+    first, start = divmod(epoch * count, photo_count)
+    last = (epoch * count + count - 1) // photo_count
+    repetitions = [
+        np.random.default_rng((*seed, number)).permutation(photo_count)
+        for number in range(first, last + 1)
+    ]
+    return np.concatenate(repetitions)[start : start + count]
 
 
 def with_labels(inputs, labels):
@@ -173,15 +172,9 @@ def with_labels(inputs, labels):
 
 
 def flip_and_shift(maps, augmentation, rng):
-    """Return feature maps flipped and shifted at random, where the augmentation does so to photos.
+    """Return a copy of feature maps, flipped and shifted at random if the augmentation does so.
 
-    Args:
-        maps: (n, height, width, channels).
-        augmentation: a recipe.Augmentation.
-        rng: a NumPy Generator.
-
-    Returns:
-        A new array. A shifted map repeats its edge in the gap.
+    Maps are (n, height, width, channels). A shifted map repeats its edge in the gap.
     """
     # Rows and columns stay indices until the end, so that each map is copied only once.
     indices = [np.tile(np.arange(side), (len(maps), 1)) for side in maps.shape[1:3]]
@@ -209,7 +202,7 @@ def mix(maps, others, rng):
     return (shares * maps_float + (1 - shares) * others_float).astype(maps.dtype)
 
 
-def as_dataset(batches, model_input, count, remember_errors):
+def as_dataset(batches, model_input, count, errors):
     """Return a tf.data.Dataset that calls `batches()` anew for every pass over it.
 
     A generator would continue where prefetching left it, and validation would skip photos.
@@ -218,14 +211,21 @@ def as_dataset(batches, model_input, count, remember_errors):
         batches: a function that returns an iterator over (inputs, labels).
         model_input: the symbolic input of the model.
         count: the number of batches of a pass, or tf.data.INFINITE_CARDINALITY.
-        remember_errors: from `explain_reading_errors`.
+        errors: a list, to which the error is added if a photo cannot be read. tf.data raises an
+            error of its own instead, with a page of traceback.
     """
+
+    def read():
+        try:
+            yield from batches()
+        except (UserError, OSError) as failure:
+            errors.append(failure)
+            raise
+
     # Photos are uint8, stored outputs bfloat16.
     dtype = "uint8" if model_input.dtype == "uint8" else "bfloat16"
     signature = (tf.TensorSpec(model_input.shape, dtype), tf.TensorSpec((None,), "int64"))
-    dataset = tf.data.Dataset.from_generator(
-        lambda: remember_errors(batches()), output_signature=signature
-    )
+    dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
     dataset = dataset.map(lambda inputs, labels: (tf.cast(inputs, model_input.dtype), labels))
     # tf.data has nothing to tune here. Its tuning thread sleeps 10, 20, 40 ... ms, and the end of
     # a pass can wait for it: for as long again as the pass has taken.
@@ -233,27 +233,3 @@ def as_dataset(batches, model_input, count, remember_errors):
     options.autotune.enabled = False
     dataset = dataset.with_options(options)
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(1)
-
-
-@contextmanager
-def explain_reading_errors():
-    """Let `fit` raise the error of a photo that cannot be read, instead of TensorFlow's.
-
-    tf.data turns what a generator raises into an error of its own with a page of traceback. This
-    gives a function that wraps an iterator and remembers what it raises.
-    """
-    errors = []
-
-    def remember_errors(batches):
-        try:
-            yield from batches
-        except (UserError, OSError) as failure:
-            errors.append(failure)
-            raise
-
-    try:
-        yield remember_errors
-    except tf.errors.OpError as failure:
-        if not errors:
-            raise
-        raise errors[0] from failure

@@ -1,4 +1,4 @@
-"""The state of a training after each epoch on disk, and how the next run resumes from it."""
+"""The state of a training run after each epoch on disk, and how the next run resumes from it."""
 
 import json
 import zipfile
@@ -13,24 +13,19 @@ CHECKPOINT_FILE, SECONDS_FILE = "checkpoint.npz", "seconds.json"
 METRICS_FILE = "metrics.json"  # the last file of a finished classifier
 # What NumPy raises for a file that is damaged or of another kind.
 DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-
-
-# Fields of a row that only change the figures of the report.
+# Fields of a recipe that only change the figures of the report.
 FIGURE_FIELDS = {"mistakes", "smoothing"}
+# Attributes of a Checkpoint on disk: those in JSON, and those with arrays.
+STATE = ("finished_phases", "finished_epochs", "history", "evaluations")
+ARRAYS = ("weights", "best", "optimizer")
 
 
-def load(folder, fingerprint, precision, network, phases):
-    """Return the Checkpoint of an interrupted training, or a new one.
+def load_checkpoint(folder, fingerprint, precision, network, phases):
+    """Return the Checkpoint of an interrupted training run, or a new one.
 
-    A training resumes only on the same kind of machine with the same packages, so that its result
-    is that of an uninterrupted one. Fields that only change the figures do not matter.
-
-    Args:
-        folder: of the classifier.
-        fingerprint: of the classifier.
-        precision: the name of the policy that PRECISION stands for on this machine.
-        network: from networks.build.
-        phases: of the recipe.
+    It resumes only on the same kind of machine with the same packages, so that its result is that
+    of an uninterrupted one. Fields that only change the figures do not matter. `precision`
+    is the name of the policy that PRECISION stands for on this machine.
     """
     parts = {name: part for name, part in fingerprint.items() if name not in FIGURE_FIELDS}
     parts |= {"precision": precision, "versions": fingerprints.versions()}
@@ -40,13 +35,13 @@ def load(folder, fingerprint, precision, network, phases):
 
 
 class Checkpoint:
-    """The progress of a training, in memory and after every epoch on disk.
+    """The progress of a training run, in memory and after every epoch on disk.
 
     Attributes:
-        phase: the number of the first phase that is not finished, from 0.
-        epoch: how many of its epochs are finished.
+        finished_phases: their number, which is also the position of the next phase.
+        finished_epochs: how many epochs of the next phase are finished.
         history: the rows of history.csv.
-        evaluations: {phase name: {"numbers": ..., "text": ...}} of the finished phases.
+        evaluations: {phase name: {"metrics": ..., "report": ...}} of the finished phases.
         stopwatch: counts the seconds, with those of the interrupted runs.
     """
 
@@ -60,7 +55,8 @@ class Checkpoint:
         # For each phase, the variables that it and the phases before it change.
         ends = range(1, len(phases) + 1)
         self.trained_variables = [networks.trained_variables(network, phases[:end]) for end in ends]
-        self.phase, self.epoch, self.history, self.evaluations = 0, 0, [], {}
+        self.finished_phases, self.finished_epochs = 0, 0
+        self.history, self.evaluations = [], {}
         # Arrays by position: of the trained variables, of the variables after the epoch with the
         # lowest val_loss, and of the optimizer.
         self.weights, self.best, self.optimizer = {}, {}, {}
@@ -68,22 +64,22 @@ class Checkpoint:
     @property
     def variables(self):
         """The variables that training has changed so far."""
-        return self.trained_variables[min(self.phase, len(self.trained_variables) - 1)]
+        return self.trained_variables[min(self.finished_phases, len(self.trained_variables) - 1)]
 
     def load(self):
         """Read the progress of an interrupted run, if there is one; print where it resumes."""
         if self.is_left_over():
             return
-        facts, arrays = self.read()
-        if facts is None:
+        state, arrays = self.read()
+        if state is None:
             return
-        changes = fingerprints.differences(facts.get("fingerprint"), self.fingerprint)
+        changes = fingerprints.differences(state.get("fingerprint"), self.fingerprint)
         if changes:
             console.info(f"starting over after the interrupted training: {'; '.join(changes)}")
             return
-        for name in ("phase", "epoch", "history", "evaluations"):
-            setattr(self, name, facts[name])
-        for name in ("weights", "best", "optimizer"):
+        for name in STATE:
+            setattr(self, name, state[name])
+        for name in ARRAYS:
             setattr(self, name, select(arrays, name))
         console.info(f"resuming after {self.position()}; to start over, delete {self.path}")
 
@@ -94,11 +90,11 @@ class Checkpoint:
         return both_exist and metrics.stat().st_mtime_ns >= self.path.stat().st_mtime_ns
 
     def read(self):
-        """Return (facts, arrays) from the disk, or (None, None) if there is nothing complete."""
+        """Return (state, arrays) from the disk, or (None, None) if there is nothing complete."""
         try:
             with np.load(self.path, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-            return json.loads(str(arrays.pop("facts"))), arrays
+            return json.loads(str(arrays.pop("state"))), arrays
         except FileNotFoundError:
             return None, None
         except DAMAGE as failure:
@@ -108,9 +104,9 @@ class Checkpoint:
 
     def position(self):
         """Return what was finished last, in words."""
-        if self.epoch:
-            return f"epoch {self.epoch} of {self.phase_names[self.phase]}"
-        return self.phase_names[self.phase - 1]
+        if self.finished_epochs:
+            return f"epoch {self.finished_epochs} of {self.phase_names[self.finished_phases]}"
+        return self.phase_names[self.finished_phases - 1]
 
     def restore_weights(self):
         """Give the network the weights of the interrupted run."""
@@ -120,7 +116,7 @@ class Checkpoint:
     def restore_optimizer(self, model):
         """Give the optimizer of a compiled model its state back, if an epoch is finished."""
         model.optimizer.build(model.trainable_variables)
-        if self.epoch:
+        if self.finished_epochs:
             assign(model.optimizer.variables, self.optimizer)
 
     def restore_best(self):
@@ -130,52 +126,49 @@ class Checkpoint:
 
     def finish_epoch(self, model, is_best):
         """Record an epoch as finished; `is_best`: keep its weights for `restore_best`."""
-        self.epoch += 1
+        self.finished_epochs += 1
         if is_best:
             self.best = values(self.variables)
         self.optimizer = values(model.optimizer.variables)
         self.save()
 
-    def finish_phase(self, numbers, text):
-        """Record a phase as finished and evaluated.
-
-        Args:
-            numbers, text: from report.evaluation.
-        """
-        self.evaluations[self.phase_names[self.phase]] = {"numbers": numbers, "text": text}
-        self.phase, self.epoch, self.best, self.optimizer = self.phase + 1, 0, {}, {}
+    def finish_phase(self, metrics, report):
+        """Record a phase as finished, with its metrics and the text of its report."""
+        name = self.phase_names[self.finished_phases]
+        self.evaluations[name] = {"metrics": metrics, "report": report}
+        self.finished_phases += 1
+        self.finished_epochs, self.best, self.optimizer = 0, {}, {}
         self.save()
 
     def save(self):
         """Write everything to the disk."""
         self.weights = values(self.variables)
-        names = ("fingerprint", "phase", "epoch", "history", "evaluations")
-        facts = {name: getattr(self, name) for name in names}
+        state = {name: getattr(self, name) for name in ("fingerprint", *STATE)}
         arrays = {
             f"{group}_{position}": array
-            for group in ("weights", "best", "optimizer")
+            for group in ARRAYS
             for position, array in getattr(self, group).items()
         }
         with files.atomic_write(self.path) as partial, open(partial, "wb") as file:
-            np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
+            np.savez(file, state=np.array(json.dumps(state)), **arrays)
         self.stopwatch.save()
 
     def metrics(self):
-        """Return the metrics of the finished training, as metrics.json has them."""
-        numbers = {name: each["numbers"] for name, each in self.evaluations.items()}
+        """Return the metrics of the finished training run, as metrics.json has them."""
+        metrics = {name: each["metrics"] for name, each in self.evaluations.items()}
         return {
-            **numbers[self.phase_names[-1]],
-            "phases": {name: numbers[name]["accuracy"] for name in self.phase_names},
+            **metrics[self.phase_names[-1]],
+            "phases": {name: metrics[name]["accuracy"] for name in self.phase_names},
             "seconds": round(self.stopwatch.seconds, 3),
         }
 
     def report(self):
         """Return the reports of all phases as one text."""
-        texts = [f"After {name}\n\n{each['text']}" for name, each in self.evaluations.items()]
-        return "\n".join(texts)
+        reports = [f"After {name}\n\n{each['report']}" for name, each in self.evaluations.items()]
+        return "\n".join(reports)
 
     def remove(self):
-        """Delete the files: the training is finished."""
+        """Delete the files: the training run is finished."""
         files.remove(self.path)
         self.stopwatch.remove()
 

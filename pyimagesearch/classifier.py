@@ -31,7 +31,7 @@ SETTINGS = {
     "logistic_regression": ("PRECISION", "WEIGHTS", "SEED", "MAX_ITERATIONS"),
     "fine_tune": ("PRECISION", "WEIGHTS", "SEED", "STORED_VIEWS", "SHARED_VIEWS"),
 }
-# Fields of a row that only say where the photos come from, or which script to run.
+# Fields of a recipe that only say where the photos come from, or which script to run.
 DOWNLOAD_FIELDS = {
     *("source", "download", "layout", "split", "official_counts", "validate_on_evaluation"),
     *("method", "name"),
@@ -50,8 +50,7 @@ class Classifier:
     def read(self, names):
         """Return the photos at paths or web addresses, as `predict` takes them.
 
-        Raises:
-            sources.Unreadable: a file does not exist or is not a photo.
+        Raises sources.Unreadable if a file does not exist or is not a photo.
         """
         size = self.image_size
         photos = (images.read_photo(str(name), images.decode_size(size)) for name in names)
@@ -65,11 +64,11 @@ class Classifier:
 
 def from_network(network, classes):
     """Return a Classifier around a network from photos to probabilities."""
-    predict = predict_function(network)
+    predict = probabilities_function(network)
     return Classifier(tuple(classes), network.input_shape[1], predict, network)
 
 
-def predict_function(network):
+def probabilities_function(network):
     """Return a function from batches of a network's input to (n, classes) probabilities."""
     from pyimagesearch import networks
 
@@ -87,16 +86,13 @@ def both_classes(probabilities):
 def predict_batches(predict, batches, advance):
     """Return the (n, classes) probabilities of all batches, in order.
 
-    Args:
-        predict: a function from a batch to probabilities.
-        batches: an iterator.
-        advance: called with the size of each batch.
+    `predict` is a function from a batch to probabilities, `advance` is called with its size.
     """
-    rows = []
+    probabilities = []
     for batch in batches:
-        rows.append(predict(batch))
+        probabilities.append(predict(batch))
         advance(len(batch))
-    return np.concatenate(rows)
+    return np.concatenate(probabilities)
 
 
 def begin(folder):
@@ -115,33 +111,19 @@ def save_network(folder, network, classes):
     files.write_json(Path(folder) / CLASSES_FILE, list(classes))
 
 
-def save_regression(folder, regression, classes, backbone_path):
-    """Save logistic regression, its class names, and the network that computes its features.
-
-    Args:
-        folder: of the classifier.
-        regression: a fitted scikit-learn LogisticRegression.
-        classes: the class names.
-        backbone_path: of the feature extractor, a .keras file.
-    """
+def save_regression(folder, regression, classes, features_folder):
+    """Save logistic regression, its class names, and the network that computed its features."""
     import skops.io
 
     with files.atomic_write(Path(folder) / REGRESSION_FILE) as partial:
         skops.io.dump(regression, partial)
     with files.atomic_write(Path(folder) / BACKBONE_FILE) as partial:
-        shutil.copy2(backbone_path, partial)
+        shutil.copy2(Path(features_folder) / features.BACKBONE_FILE, partial)
     files.write_json(Path(folder) / CLASSES_FILE, list(classes))
 
 
 def finish(folder, metrics, report, fingerprint, splits, seed):
-    """Write report.txt and metrics.json, the last file of a classifier: it is complete.
-
-    Args:
-        folder: of the classifier.
-        metrics: a dict.
-        report: the text of report.txt.
-        fingerprint, splits, seed: what the classifier is made from.
-    """
+    """Write report.txt and metrics.json, the last file of a classifier: it is complete."""
     files.write_text(Path(folder) / REPORT_FILE, report)
     environment = {
         "photos": {split: len(photos) for split, photos in splits._asdict().items()},
@@ -154,13 +136,9 @@ def finish(folder, metrics, report, fingerprint, splits, seed):
 
 
 def fingerprint(recipe, splits, folder, settings):
-    """Return what a classifier is made from.
+    """Return what the classifier in output/<recipe>/<method> is made from.
 
-    Args:
-        recipe: a row of config.RECIPES.
-        splits: datasets.Splits.
-        folder: of the classifier, output/<recipe>/<method>.
-        settings: {name: value} of the settings in config.py that SETTINGS lists.
+    `settings` has the values of the settings in config.py that SETTINGS lists.
     """
     parts = features.fingerprint(recipe, splits, settings["PRECISION"], settings["WEIGHTS"])
     parts |= {name: value for name, value in settings.items() if name not in parts}
@@ -177,10 +155,6 @@ def is_up_to_date(folder, wanted):
     """Return True if the classifier in a folder was made from what is wanted now.
 
     If so, its report is printed. If it is out of date, the reasons are.
-
-    Args:
-        folder: of the classifier.
-        wanted: from `fingerprint`.
     """
     path, history = Path(folder) / METRICS_FILE, Path(folder) / HISTORY_FILE
     metrics = files.read_json(path)
@@ -209,15 +183,9 @@ def check_accuracy(folder, minimum):
 
 
 def find(output_dir, recipe, method=None):
-    """Return the folder of a recipe's finished classifier.
+    """Return the folder of a recipe's finished classifier, or raise UserError.
 
-    Args:
-        output_dir: config.OUTPUT_DIR.
-        recipe: a row of config.RECIPES.
-        method: "logistic_regression" or "fine_tune"; None: the recipe's own, or else the other.
-
-    Raises:
-        UserError: there is none.
+    Without a `method`, it is the one of the recipe's own method, or else of the other.
     """
     methods = [method] if method else sorted(METHODS, key=lambda name: name != recipe.method)
     folders = [Path(output_dir) / recipe.name / name for name in methods]
@@ -230,18 +198,14 @@ def find(output_dir, recipe, method=None):
 def load(folder):
     """Return the Classifier that train.py left in a folder. No file in it can run code.
 
-    Raises:
-        UserError: training has not finished there, or a file is damaged.
+    Raises UserError if training has not finished there, or a file is damaged.
     """
     console.import_tensorflow()
     return from_network(*load_network_and_classes(folder))
 
 
 def load_network_and_classes(folder):
-    """Return (network from photos to probabilities, class names) for either method.
-
-    Errors are those of `load`.
-    """
+    """Return (network from photos to probabilities, class names) for either method."""
     folder = Path(folder)
     if not (folder / METRICS_FILE).is_file():
         raise unfinished(folder)
@@ -276,12 +240,7 @@ def check_features(folder, computed, read):
 
 
 def append_regression(backbone, regression):
-    """Return a network that ends with logistic regression, as a dense layer with its weights.
-
-    Args:
-        backbone: a network from photos to features.
-        regression: a fitted scikit-learn LogisticRegression.
-    """
+    """Return a network that ends with logistic regression, as a dense layer with its weights."""
     import keras
 
     from pyimagesearch import networks
@@ -368,12 +327,7 @@ def from_imagenet(backbone):
 def export(folder, kind):
     """Write the classifier of a folder for another program; return the path.
 
-    Args:
-        folder: of a finished classifier.
-        kind: "onnx", "litert" or "saved_model".
-
-    Raises:
-        UserError: there is no finished classifier.
+    `kind` is "onnx", "litert" or "saved_model". The errors are those of `load`.
     """
     console.import_tensorflow()
     network, classes = load_network_and_classes(folder)
@@ -386,8 +340,7 @@ def export(folder, kind):
 def load_litert(folder):
     """Return the Classifier that `train.py --export litert` wrote. It needs no TensorFlow.
 
-    Raises:
-        UserError: there is no export, or the LiteRT runtime is not installed.
+    Raises UserError if there is no export, or the LiteRT runtime is not installed.
     """
     path = Path(folder) / EXPORTS_FOLDER / exports.FILES["litert"]
     command = train_command(folder, "--export", "litert")

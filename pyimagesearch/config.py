@@ -14,6 +14,7 @@ RECIPE = "food5k"  # the row that a script uses unless --recipe names another
 DATASET_DIR = Path("dataset")  # BASE_PATH in the posts: dataset/<recipe>/<split>/<class>/
 OUTPUT_DIR = Path("output")  # BASE_CSV_PATH in the posts: output/<recipe>/
 TRAIN, VAL, TEST = "training", "validation", "evaluation"  # TRAIN, VAL, TEST in the posts
+SPLITS = (TRAIN, VAL, TEST)
 
 WEIGHTS = "imagenet"  # or the path of a .weights.h5 file for the backbone
 # The seed of everything random: how photos are divided into splits, the initial weights of the

@@ -232,7 +232,7 @@ class Photos:
         return Photos(paths, self.labels[list(positions)], self.classes)
 
     @property
-    def fingerprint(self):
+    def digest(self):
         """16 hexadecimal digits that change if a photo is added, removed or changed."""
         try:
             names = [(path.parent.name, path.name, *files.file_stamp(path)) for path in self.paths]
@@ -286,11 +286,15 @@ def list_photos(dataset_dir, recipe, split):
     return Photos(tuple(paths), np.array(labels), recipe.classes)
 
 
-def hold_out(photos, share, seed):
-    """Return (the rest, a random share of each class), both in the order of `photos`.
+def hold_out(splits, share, seed):
+    """Return Splits that validate on a random share of each class of the training photos.
 
-    At least one photo of every class stays in the rest. Raises UserError if no class has two.
+    At least one photo of every class stays in training. Raises UserError if no class has two. If
+    the share is 0, the Splits stay as they are.
     """
+    if not share:
+        return splits
+    photos = splits.training
     shuffled = np.random.default_rng(seed).permutation(len(photos))
     is_held_out = np.zeros(len(photos), bool)
     for label in np.unique(photos.labels):
@@ -301,4 +305,5 @@ def hold_out(photos, share, seed):
         raise UserError(
             "held_out needs a class with two training photos, but there is none. Add photos"
         )
-    return photos.take(np.flatnonzero(~is_held_out)), photos.take(np.flatnonzero(is_held_out))
+    training, validation = (photos.take(np.flatnonzero(k)) for k in (~is_held_out, is_held_out))
+    return splits._replace(training=training, validation=validation)

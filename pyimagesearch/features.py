@@ -24,10 +24,7 @@ BLOCKS_AHEAD = 2  # blocks that threads parse while one is used
 def fingerprint(recipe, splits, precision, weights):
     """Return what the features of a recipe are made from.
 
-    Args:
-        recipe: a row of config.RECIPES.
-        splits: datasets.Splits.
-        precision, weights: config.PRECISION and config.WEIGHTS.
+    `precision` and `weights` are config.PRECISION and config.WEIGHTS.
     """
     parts = {
         "classes": recipe.classes,
@@ -40,7 +37,7 @@ def fingerprint(recipe, splits, precision, weights):
         "the file of WEIGHTS": fingerprints.file_digest(weights),
     }
     for split, photos in splits._asdict().items():
-        parts[f"the {split} photos"] = photos.fingerprint
+        parts[f"the {split} photos"] = photos.digest
     return fingerprints.fingerprint(parts)
 
 
@@ -48,14 +45,8 @@ def begin(folder, fingerprint, precision):
     """Prepare a folder for features that are about to be extracted.
 
     Files of other features are deleted. Those of an interrupted extraction stay: it resumes.
-
-    Args:
-        folder: output/<recipe>/features.
-        fingerprint: of the features.
-        precision: the name of the policy that PRECISION stands for on this machine.
-
-    Returns:
-        A console.Stopwatch that includes the seconds of the interrupted runs.
+    `precision` is the name of the policy that PRECISION stands for on this machine. Returns a
+    console.Stopwatch that includes the seconds of the interrupted runs.
     """
     # An unfinished extraction resumes only on the same kind of machine with the same packages.
     wanted = {**fingerprint, "precision": precision, "versions": fingerprints.versions()}
@@ -78,12 +69,11 @@ def finish(folder, fingerprint, columns, precision, stopwatch):
 
 
 def write_csv(path, labels, batches):
-    """Write one row per photo: its label, then its features.
+    """Write one row per photo: its label, then its features. The path appears at the end.
 
     Nine digits are enough to read every float32 back bit for bit.
 
     Args:
-        path: of the CSV. It appears when it is complete.
         labels: (n,) ints.
         batches: an iterator over (batch, features) arrays, in the order of the labels.
     """
@@ -95,16 +85,9 @@ def write_csv(path, labels, batches):
 
 
 def require(folder, recipe, wanted, split_names):
-    """Return what is recorded about the features in a folder.
+    """Return what is recorded about the features in a folder; `wanted` is their fingerprint.
 
-    Args:
-        folder: output/<recipe>/features.
-        recipe: a row of config.RECIPES.
-        wanted: their fingerprint.
-        split_names: of the CSV files.
-
-    Raises:
-        UserError: features are missing, or were made from other photos or settings.
+    Raises UserError if features are missing, or were made from other photos or settings.
     """
     recorded = files.read_json(folder / FINGERPRINT_FILE)
     command = console.command("extract_features", recipe.name)
@@ -134,18 +117,12 @@ def read_split(path, photos, columns):
 
 
 def read_blocks(path, photos, columns):
-    """Yield the features of a split in order, as (rows, columns) float32 blocks.
+    """Yield the features of datasets.Photos in order, as (rows, columns) float32 blocks.
 
-    Args:
-        path: of the CSV.
-        photos: the photos of the split, a datasets.Photos.
-        columns: the number of features.
-
-    Raises:
-        UserError: the CSV is damaged, or its columns or labels are not those of the photos.
+    Raises UserError if the CSV is damaged, or its columns or labels are not those of the photos.
     """
     start = 0
-    for rows, labels in parse_csv(path, len(photos.classes)):
+    for rows, labels in parse_csv(path, class_count=len(photos.classes)):
         if rows.shape[1] != columns:
             raise UserError(
                 f"{path} has {rows.shape[1]:,} columns, not {columns:,}. {remedy(path)}"
@@ -158,15 +135,10 @@ def read_blocks(path, photos, columns):
         raise wrong_rows(path, photos)
 
 
-def parse_csv(path, classes):
+def parse_csv(path, class_count):
     """Yield the rows of a CSV in order, as ((rows, features) float32, (rows,) int labels).
 
-    Args:
-        path: of the CSV.
-        classes: the number of classes.
-
-    Raises:
-        UserError: a row is damaged, a value is not a number, or a label is not that of a class.
+    Raises UserError if a row is damaged, or if a label is not below the number of classes.
     """
     if not ends_with_newline(path):
         raise UserError(f"{path} is cut short. {remedy(path)}")
@@ -179,7 +151,7 @@ def parse_csv(path, classes):
     parse = images.read_ahead(lambda block: parse_block(block, path), blocks(), BLOCKS_AHEAD)
     for table in parse:
         labels = table[:, 0].astype(int)
-        is_wrong = (labels != table[:, 0]) | (labels < 0) | (labels >= classes)
+        is_wrong = (labels != table[:, 0]) | (labels < 0) | (labels >= class_count)
         if is_wrong.any():
             raise UserError(
                 f"{path} has label {table[is_wrong, 0][0]:g}, which is not that of a class. "

@@ -18,6 +18,7 @@ from pyimagesearch.support import array_files, console, fingerprints, machine
 from pyimagesearch.support.array_files import ArrayFile
 from pyimagesearch.support.errors import UserError
 
+PHOTOS = networks.PHOTOS
 FULL_DISK = 0.95  # how much of the free space the stored outputs may take
 
 
@@ -32,22 +33,19 @@ class Output(NamedTuple):
     """One file: the output of one layer for every photo of a split."""
 
     split: str  # training, validation or evaluation
-    held_out: float  # fraction of the training photos that is left out, or taken; 0: none
-    view: int | None  # which augmented version of each photo; None: the photos as they are
     layer: str | None  # the layer at the cut; None: the whole backbone
-    source: str | None  # the layer whose stored output it is computed from; None: the photos
-    dtype: str  # in which it is stored
+    held_out: float = 0  # fraction of the training photos that is left out, or taken
+    view: int | None = None  # which augmented version of each photo; None: the photos as they are
+    computed_from: str = PHOTOS  # or the layer whose stored output it is computed from
+    dtype: str = "bfloat16"  # in which it is stored
     exact: bool = False  # computed by the float32 copy of the network, as evaluation is
 
 
 def choose_views(setting, stored_views, shared_views):
     """Return the Views that a recipe's `views` stands for, or None for fresh augmentation.
 
-    A GPU computes the frozen layers so fast that storing their outputs does not pay.
-
-    Args:
-        setting: the recipe's `views`.
-        stored_views, shared_views: config.STORED_VIEWS and config.SHARED_VIEWS, for "auto".
+    "auto" stands for config.STORED_VIEWS and config.SHARED_VIEWS on a CPU. A GPU computes the
+    frozen layers so fast that storing their outputs does not pay.
     """
     if setting == "auto":
         return None if machine.has_gpu() else Views(stored_views, shared_views)
@@ -63,6 +61,7 @@ def view_numbers(recipe, number, views):
     """
     if not recipe.phases[number].augment or views.count == 0:
         return (None,)
+    # Here views.count is above 0: a phase with views=None stores nothing.
     first = number * (views.count - views.shared)
     return tuple(range(first, first + views.count))
 
@@ -76,14 +75,14 @@ def training_outputs(recipe, number, views):
     """Return the Outputs of the training photos that a phase reads, one per view."""
     phase = recipe.phases[number]
     return [
-        Output("training", phase.held_out, view, phase.unfreeze_after, None, "bfloat16")
+        Output("training", phase.unfreeze_after, phase.held_out, view)
         for view in view_numbers(recipe, number, views)
     ]
 
 
 def validation_output(phase):
     """Return the Output that the epochs of a phase read for its validation photos."""
-    return Output("validation", phase.held_out, None, phase.unfreeze_after, None, "bfloat16")
+    return Output("validation", phase.unfreeze_after, phase.held_out)
 
 
 def evaluation_output(recipe, views):
@@ -95,19 +94,13 @@ def evaluation_output(recipe, views):
     # With a single phase it would be read only once.
     if len(recipe.phases) == 1 or not all(is_stored(phase, views) for phase in recipe.phases):
         return None
-    layer = recipe.phases[-1].unfreeze_after
-    return Output("evaluation", 0, None, layer, None, "float32", exact=True)
+    return Output("evaluation", recipe.phases[-1].unfreeze_after, dtype="float32", exact=True)
 
 
 def needed(recipe, views, first=0):
-    """Return the Outputs that a training needs from phase `first` on, sources first.
+    """Return the Outputs that a training needs from phase number `first` on, sources first.
 
-    Only the recipe decides: nothing is computed or looked up here.
-
-    Args:
-        recipe: a row of config.RECIPES.
-        views: from choose_views.
-        first: the number of the first phase that is not finished.
+    Only the recipe and the Views decide: nothing is computed or looked up here.
     """
     outputs = []
     for number in range(first, len(recipe.phases)):
@@ -119,7 +112,7 @@ def needed(recipe, views, first=0):
     if evaluation is not None and first < len(recipe.phases):
         routed.append(evaluation)
     # Without duplicates. Those computed from the photos come first: others are computed from them.
-    return tuple(sorted(dict.fromkeys(routed), key=lambda output: output.source is not None))
+    return tuple(sorted(dict.fromkeys(routed), key=lambda output: output.computed_from != PHOTOS))
 
 
 def feature_output(split):
@@ -128,52 +121,51 @@ def feature_output(split):
     Those of the evaluation photos are computed as predict.py computes those of a new photo: by
     the float32 copy of the network.
     """
-    exact = split == "evaluation"
-    return Output(split, 0, None, networks.FEATURES, None, "float32", exact)
+    return Output(split, networks.FEATURES, dtype="float32", exact=split == "evaluation")
 
 
 def route(output, outputs):
-    """Return an Output with its `source` filled in.
+    """Return an Output with its `computed_from` filled in.
 
     Where a later phase cuts nearer to the photos, the same view is needed there too. It is
     computed from the photos at that layer only, and the deeper one from what is stored of it: no
     view goes through a frozen layer twice. A phase trains the layers of the one before it or more,
     so the last phase that needs the view is the one that cuts nearest to the photos.
     """
-    same_photos = [other for other in outputs if other[:3] == output[:3]]
+    same_photos = [other for other in outputs if other._replace(layer=output.layer) == output]
     nearest = same_photos[-1].layer
-    return output if nearest == output.layer else output._replace(source=nearest)
+    return output if nearest == output.layer else output._replace(computed_from=nearest)
 
 
 class Store:
     """The stored Outputs of a training: one file each, read through memory maps."""
 
     def __init__(self, stored):
-        # Readers need not know from which source an Output was computed.
-        self.files = {output._replace(source=None): file for output, file in stored.items()}
+        # Readers need not know what an Output was computed from.
+        self.files = {out._replace(computed_from=PHOTOS): file for out, file in stored.items()}
 
     def __contains__(self, output):
         return output in self.files
 
     def read(self, outputs, positions):
-        """Return (n, *cut) numbers: row i is photo positions[i] of outputs[i].
+        """Return an array whose row i is the output of photo positions[i] in outputs[i].
 
-        The files are mapped anew each time. Pages of a map that stays open would count as memory
-        of this process.
+        Its shape is (n, height, width, channels), or (n, features). The files are mapped into
+        memory anew each time: pages of a map that stays open would count as memory of this process.
         """
-        maps = {output: self.files[output].read() for output in set(outputs)}
-        return np.stack([maps[o][p] for o, p in zip(outputs, positions, strict=True)])
+        arrays = {output: self.files[output].read() for output in set(outputs)}
+        return np.stack([arrays[o][p] for o, p in zip(outputs, positions, strict=True)])
 
     def in_order(self, output, batch_size, start=0):
-        """Yield (batch, *cut) numbers of every photo once, in order, from photo `start` on."""
-        photos = self.files[output].shape[0]
-        for first in range(start, photos, batch_size):
-            positions = range(first, min(first + batch_size, photos))
+        """Yield batches as from `read`, of every photo once, in order, from photo `start` on."""
+        photo_count = self.files[output].shape[0]
+        for first in range(start, photo_count, batch_size):
+            positions = range(first, min(first + batch_size, photo_count))
             yield self.read([output] * len(positions), positions)
 
     def delete(self, output):
         """Delete the file of an Output."""
-        self.files[output].path.unlink()
+        self.files[output].delete()
 
 
 def compute(outputs, network, recipe, splits, seed, folder, keep=()):
@@ -185,17 +177,12 @@ def compute(outputs, network, recipe, splits, seed, folder, keep=()):
     Args:
         outputs: from `needed`, sources first.
         network: from networks.build, with the original weights in its frozen layers.
-        recipe: a row of config.RECIPES.
-        splits: datasets.Splits.
+        recipe, splits: the row of config.RECIPES, and its datasets.Splits.
         seed: of the augmentation and of the photos that are held out.
         folder: for the files. Files there that were made from something else are deleted.
         keep: Outputs whose files stay, although they are not needed now.
 
-    Returns:
-        A Store.
-
-    Raises:
-        UserError: the disk has no room.
+    Returns a Store. Raises UserError if the disk has no room.
     """
     computation = Computation(network, recipe, splits, seed)
     stored = {output: computation.array_file(output, Path(folder)) for output in {*outputs, *keep}}
@@ -204,10 +191,10 @@ def compute(outputs, network, recipe, splits, seed, folder, keep=()):
     store = Store({output: stored[output] for output in outputs})
     missing = [output for output in outputs if not stored[output].path.is_file()]
     if missing:
-        photos = sum(stored[output].shape[0] for output in missing)
-        with console.progress("outputs of the frozen layers", photos) as advance:
+        photo_count = sum(stored[output].shape[0] for output in missing)
+        with console.progress("outputs of the frozen layers", photo_count) as advance:
             for output in missing:
-                batches_from = computation.batches_from(output, store)
+                batches_from = functools.partial(computation.batches, output, store)
                 stored[output].write(recipe.batch_size, batches_from, advance)
     return store
 
@@ -215,8 +202,7 @@ def compute(outputs, network, recipe, splits, seed, folder, keep=()):
 def outputs_that_fit(folder, outputs, stored):
     """Return the Outputs that the disk has room for: all, or all but the evaluation.
 
-    Raises:
-        UserError: there is no room for the others either.
+    Raises UserError if there is no room for the others either.
     """
     if not outputs:
         return outputs
@@ -249,32 +235,29 @@ class Computation:
     def __init__(self, network, recipe, splits, seed):
         self.network, self.recipe, self.splits, self.seed = network, recipe, splits, seed
         self.digests = {}  # by layer
-        self.functions = {}  # by (source, layer, exact): tracing takes a second
+        self.functions = {}  # by (computed_from, layer, exact): tracing takes a second
 
     @functools.cached_property
     def float32_network(self):
         """The float32 copy of the network."""
         return networks.float32_copy(self.network)
 
-    def weights_digest(self, layer):
+    def frozen_digest(self, layer):
         """Return a digest of the weights of the layers up to a cut."""
         if layer not in self.digests:
-            frozen_part = networks.part_between(self.network, "photos", layer)
+            frozen_part = networks.part_between(self.network, PHOTOS, layer)
             self.digests[layer] = networks.weights_digest(frozen_part)
         return self.digests[layer]
 
     def photos(self, output):
         """Return the list of photos of an Output."""
-        if not output.held_out:
-            return getattr(self.splits, output.split)
-        rest, held_out = datasets.hold_out(self.splits.training, output.held_out, self.seed)
-        return rest if output.split == "training" else held_out
+        return getattr(datasets.hold_out(self.splits, output.held_out, self.seed), output.split)
 
     def array_file(self, output, folder):
         """Return the file of an Output. Its name contains a digest of all it is made from."""
         photos, recipe = self.photos(output), self.recipe
         precision = self.network.get_layer(networks.FEATURES).compute_dtype
-        parts = [output, photos.fingerprint, self.weights_digest(output.layer), precision]
+        parts = [output, photos.digest, self.frozen_digest(output.layer), precision]
         parts += [recipe.backbone, recipe.preprocessing, recipe.image_size]
         if output.view is not None:
             parts += [recipe.augmentation, self.seed]
@@ -284,38 +267,26 @@ class Computation:
         shape = (len(photos), *networks.cut_tensor(self.network, output.layer).shape[1:])
         return ArrayFile(folder / name, shape, output.dtype)
 
-    def predict_function(self, output):
-        """Return a function from a batch of an Output's source to the Output."""
-        key = (output.source or "photos", output.layer, output.exact)
+    def function(self, output):
+        """Return the function that computes an Output from a batch of what it is computed from."""
+        key = (output.computed_from, output.layer, output.exact)
         if key not in self.functions:
             network = self.float32_network if output.exact else self.network
-            part = networks.part_between(network, *key[:2])
+            part = networks.part_between(network, output.computed_from, output.layer)
             self.functions[key] = networks.predict_function(part)
         return self.functions[key]
 
-    def batches_from(self, output, store):
-        """Return a function from a position to the (batch, *cut) outputs from that photo on."""
-        predict, recipe = self.predict_function(output), self.recipe
-
-        def from_store(start):
-            source = output._replace(layer=output.source, source=None)
-            return map(predict, store.in_order(source, recipe.batch_size, start))
-
-        def from_photos(start):
-            paths = self.photos(output).paths[start:]
-            augment = None if output.view is None else self.augment_from(start, output.view)
-            return map(
-                predict, images.read_batches(paths, recipe.image_size, recipe.batch_size, augment)
-            )
-
-        return from_store if output.source else from_photos
-
-    def augment_from(self, start, view):
-        """Return the function that makes a view of the photos from position `start` on.
-
-        It counts positions from the first photo of the split, so that a photo's view does not
-        depend on where an interrupted run resumes.
-        """
-        recipe = self.recipe
-        augment = images.augmenter(recipe.augmentation, recipe.image_size, (self.seed, view))
-        return lambda position, photo: augment(start + position, photo)
+    def batches(self, output, store, start):
+        """Return an iterator over the batches of an Output, from photo number `start` on."""
+        size, batch_size = self.recipe.image_size, self.recipe.batch_size
+        if output.computed_from != PHOTOS:
+            source = output._replace(layer=output.computed_from, computed_from=PHOTOS)
+            inputs = store.in_order(source, batch_size, start)
+        else:
+            augment = None
+            if output.view is not None:
+                seed = (self.seed, output.view)
+                augment = images.augmenter(self.recipe.augmentation, size, seed)
+            paths = self.photos(output).paths
+            inputs = images.read_batches(paths, size, batch_size, augment, start)
+        return map(self.function(output), inputs)

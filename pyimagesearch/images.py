@@ -229,11 +229,12 @@ def apply_transform(photo, matrix):
     return cv2.warpAffine(photo, matrix, photo.shape[1::-1], **options)
 
 
-def read_batches(paths, size, batch_size, augment=None):
+def read_batches(paths, size, batch_size, augment=None, start=0):
     """Yield every photo once, in order, as uint8 (batch, size, size, 3); the last can be smaller.
 
-    `augment` is None or a function (position in paths, photo) -> changed photo. Threads read ahead,
-    so that the network does not wait for the disk. A photo that has changed raises UserError.
+    The first one is at position `start`. `augment` is None or a function (position in paths, photo)
+    -> changed photo. Threads read ahead, so that the network does not wait for the disk. A photo
+    that has changed raises UserError.
     """
 
     def prepare(position):
@@ -241,7 +242,7 @@ def read_batches(paths, size, batch_size, augment=None):
         return photo if augment is None else augment(position, photo)
 
     # Two batches ahead: one for the network, and one that is being read.
-    photos = read_ahead(prepare, range(len(paths)), 2 * batch_size)
+    photos = read_ahead(prepare, range(start, len(paths)), 2 * batch_size)
     while batch := list(itertools.islice(photos, batch_size)):
         yield np.stack(batch)
 

@@ -15,6 +15,7 @@ from pyimagesearch.recipe import BACKBONES
 from pyimagesearch.support import convolutions, machine, weights
 from pyimagesearch.support.errors import UserError
 
+PHOTOS = "photos"  # the input
 FEATURES = "features"  # the layer that turns the last feature map into one row per photo
 PROBABILITIES = "probabilities"  # the last layer
 POOLINGS = {
@@ -65,9 +66,8 @@ def build(recipe, weights_setting, seed=None):
         weights_setting: config.WEIGHTS, or None for random weights.
         seed: of the head's first weights and of its dropout; None: do not set it.
 
-    Raises:
-        UserError: the weights cannot be downloaded or do not fit, or a phase cuts the network
-            where it cannot be cut.
+    Raises UserError if the weights cannot be downloaded or do not fit, or if a phase cuts the
+    network where it cannot be cut.
     """
     if seed is not None:
         keras.utils.set_random_seed(seed)
@@ -105,7 +105,7 @@ def build_backbone(recipe, weights_setting):
 
     With the preprocessing inside the network, training and prediction cannot disagree about it.
     """
-    photos = keras.Input((recipe.image_size, recipe.image_size, 3), dtype="uint8", name="photos")
+    photos = keras.Input((recipe.image_size, recipe.image_size, 3), dtype="uint8", name=PHOTOS)
     application = getattr(keras.applications, recipe.backbone)
     module = sys.modules[application.__module__]
     if recipe.preprocessing == "rescale":
@@ -149,9 +149,9 @@ def split_at(network, layer_name):
 def part_between(network, first, last):
     """Return the layers after the cut at `first`, up to the cut at `last`, as a model.
 
-    `first` may be "photos", the input of the network.
+    `first` may be PHOTOS.
     """
-    start = network.input if first == "photos" else cut_tensor(network, first)
+    start = network.input if first == PHOTOS else cut_tensor(network, first)
     return keras.Model(start, cut_tensor(network, last))
 
 
@@ -180,11 +180,10 @@ def cut_points(network):
 
 
 def check_cuts(network, recipe):
-    """Refuse phases that cut where the network cannot be cut.
+    """Raise UserError if a phase cuts where the network cannot be cut.
 
-    Raises:
-        UserError: there is no such layer, the network cannot be cut there, or a phase trains
-            fewer layers than the one before it: stored outputs would be out of date.
+    A phase may also not train fewer layers than the one before it: stored outputs would be out of
+    date.
     """
     allowed = cut_points(network)
     allowed = allowed[: allowed.index(FEATURES)]
@@ -263,7 +262,7 @@ def trained_variables(network, phases):
 class FrozenPart(keras.layers.Layer):
     """Runs its layers in inference mode, even during training.
 
-    Keras would apply the dropout layers of some backbones in training, also if they are frozen.
+    Keras would apply the dropout layers of some backbones in training, even if they are frozen.
     """
 
     def __init__(self, part):
@@ -322,7 +321,7 @@ def float32_copy(network):
     """Return a copy of a network that computes in float32 with plain layers.
 
     It evaluates, predicts and is saved, so that every machine gives the same answer. 16 bits are
-    for training fast: they change a probability by up to some hundredths.
+    for training fast: they change a probability by up to a few hundredths.
     """
     config = network.get_config()
     for part in parts_of(config):
@@ -360,31 +359,21 @@ def weights_digest(model):
     return sha.hexdigest()[:16]
 
 
-def count_trainable(network):
-    """Return the number of single weights that are trained."""
-    return sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
-
-
 def build_imagenet_classifier(backbone):
     """Return a backbone with its own top, trained on ImageNet, and its 1,000 class names.
 
     The network takes uint8 RGB (n, size, size, 3) photos and returns (n, 1000) probabilities.
-
-    Args:
-        backbone: a network of keras.applications.
-
-    Raises:
-        UserError: the weights or the class names cannot be downloaded.
+    Raises UserError if the weights or the class names cannot be downloaded.
     """
     application = getattr(keras.applications, backbone)
     module = sys.modules[application.__module__]
     with weights.explain_errors(f"{backbone} with its top", "imagenet"):
         network = application(weights="imagenet")
-        # A row that is certain of a class is decoded to the name of the class.
+        # Probabilities that are certain of a class are decoded to its name.
         certain = np.eye(network.output_shape[-1], dtype=np.float32)
         names = [rows[0][1] for rows in module.decode_predictions(certain, top=1)]
     # Some networks take photos of any size. They were trained at one.
     size = network.input_shape[1] or BACKBONES[backbone]
-    photos = keras.Input((size, size, 3), dtype="uint8", name="photos")
+    photos = keras.Input((size, size, 3), dtype="uint8", name=PHOTOS)
     pixels = module.preprocess_input(keras.ops.cast(photos, "float32"))
     return keras.Model(photos, network(pixels)), names

@@ -186,11 +186,7 @@ RESCALING_BACKBONES = ("EfficientNet", "MobileNetV3", "ConvNeXt")
 
 
 def find_recipe(recipes, name):
-    """Return the row of a name.
-
-    Raises:
-        UserError: there is no such row.
-    """
+    """Return the recipe with a name, or raise UserError."""
     if name not in recipes:
         similar = difflib.get_close_matches(str(name), recipes, n=1)
         hint = f" Did you mean {similar[0]!r}?" if similar else ""
@@ -201,11 +197,10 @@ def find_recipe(recipes, name):
 
 
 def checked(rows):
-    """Return the rows with `name` and an open `image_size` filled in.
+    """Return the rows of config.py with `name` and an open `image_size` filled in.
 
-    Raises:
-        UserError: a setting is wrong; the message names the row, the field, the value and what
-            is allowed.
+    Raises UserError if a setting is wrong; the message names the recipe, the field, the value and
+    what is allowed.
     """
     for name, row in rows.items():
         if not is_text(name) or name[0] in ".-" or set(name) & set("/\\"):

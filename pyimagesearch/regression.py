@@ -8,7 +8,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from pyimagesearch import features
-from pyimagesearch.support import console, files, machine
+from pyimagesearch.support import console, machine
 from pyimagesearch.support.array_files import ArrayFile
 
 # Memory that fitting takes, as a multiple of the features' own size.
@@ -21,15 +21,8 @@ GRADIENT_TOLERANCE, LOSS_TOLERANCE = 1e-4, 64 * np.finfo(float).eps
 def fit(path, photos, columns, seed, max_iterations):
     """Return a LogisticRegression fitted to the features of the training photos.
 
-    Args:
-        path: of training.csv.
-        photos: the training photos, a datasets.Photos.
-        columns: the number of features.
-        seed: an int.
-        max_iterations: after which the solver stops.
-
-    Raises:
-        UserError: the CSV is damaged, or its rows are not these photos.
+    `path` is that of training.csv, and `columns` the number of features. Raises UserError if the
+    CSV is damaged, or if its rows are not those of the photos.
     """
     needed = len(photos) * columns * np.dtype(np.float32).itemsize * MEMORY_FACTOR
     available, stopwatch = machine.available_memory(), console.Stopwatch()
@@ -63,7 +56,7 @@ def fit_in_blocks(path, photos, columns, max_iterations):
     rows for each value of the objective.
     """
     array_file = ArrayFile(Path(path).with_suffix(".npy"), (len(photos), columns), "float32")
-    delete(array_file)  # what a killed run has left may be of other features
+    array_file.delete()  # what a killed run has left may be of other features
 
     def all_blocks(start):
         return features.read_blocks(path, photos, columns)
@@ -76,13 +69,7 @@ def fit_in_blocks(path, photos, columns, max_iterations):
         return minimize_loss(objective, max_iterations)
     finally:
         # It is as large as all rows in memory.
-        delete(array_file)
-
-
-def delete(array_file):
-    """Delete the file of an array, also an unfinished one."""
-    for path in (array_file.path, files.partial_path(array_file.path)):
-        files.remove(path)
+        array_file.delete()
 
 
 def minimize_loss(objective, max_iterations):

@@ -1,6 +1,7 @@
 """One phase of fine-tuning: fit the model to the batches of the phase, epoch by epoch."""
 
 import csv
+import math
 
 import keras
 import numpy as np
@@ -8,7 +9,6 @@ import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
 from pyimagesearch import networks
-from pyimagesearch.batches import as_dataset, explain_reading_errors
 from pyimagesearch.support import console, files
 
 HISTORY_FILE = "history.csv"
@@ -23,8 +23,7 @@ def fit(network, data, checkpoint, folder, tensorboard=False):
         network: from networks.build, with the layers of this phase unfrozen.
         data: batches.PhaseData.
         checkpoint: a checkpoint.Checkpoint, which knows the finished epochs and records new ones.
-        folder: for history.csv and the logs.
-        tensorboard: True to log the epochs for TensorBoard.
+        folder: for history.csv and the logs of TensorBoard.
     """
     phase = data.phase
     report_phase(network, data)
@@ -34,40 +33,37 @@ def fit(network, data, checkpoint, folder, tensorboard=False):
     model = data.model(network)
     networks.compile_for(model, phase)
     checkpoint.restore_optimizer(model)
-    first_epoch, steps = checkpoint.epoch, data.steps_per_epoch
-    callbacks = tensorboard_callbacks(folder / LOGS_FOLDER, phase, checkpoint, tensorboard)
-    progress = console.progress(phase.name, (phase.epochs - first_epoch) * steps)
-    with progress as advance, explain_reading_errors() as remember_errors:
+    first_epoch, steps = checkpoint.finished_epochs, data.steps_per_epoch
+    if checkpoint.finished_phases == first_epoch == 0:
+        delete_logs(folder / LOGS_FOLDER)
+    callbacks = [tensorboard_callback(folder / LOGS_FOLDER, phase)] if tensorboard else []
+    errors = []
+    training, validation = data.as_datasets(model.input, first_epoch, errors)
+    with console.progress(phase.name, (phase.epochs - first_epoch) * steps) as advance:
         callbacks.append(EpochRecorder(phase, checkpoint, folder / HISTORY_FILE, advance))
-        training, validation = datasets_for(model, data, first_epoch, remember_errors)
-        model.fit(
-            training,
-            validation_data=validation,
-            initial_epoch=first_epoch,
-            epochs=phase.epochs,
-            steps_per_epoch=steps,
-            class_weight=class_weights(data.recipe, data.photos[0].labels),
-            callbacks=callbacks,
-            shuffle=False,  # the batches are shuffled already
-            verbose=0,
-        )
+        try:
+            model.fit(
+                training,
+                validation_data=validation,
+                initial_epoch=first_epoch,
+                epochs=phase.epochs,
+                steps_per_epoch=steps,
+                class_weight=class_weights(data.recipe, data.photos.training.labels),
+                callbacks=callbacks,
+                shuffle=False,  # the batches are shuffled already
+                verbose=0,
+            )
+        except tf.errors.OpError:
+            # If a photo cannot be read, the list has the error that names it.
+            if errors:
+                raise errors[0] from None
+            raise
     checkpoint.restore_best()
-
-
-def datasets_for(model, data, first_epoch, remember_errors):
-    """Return the (endless training, validation) batches of a phase as tf.data.Datasets."""
-    endless, count = tf.data.INFINITE_CARDINALITY, data.count_batches(data.photos[1])
-    return (
-        as_dataset(
-            lambda: data.training_batches(first_epoch), model.input, endless, remember_errors
-        ),
-        as_dataset(data.validation_batches, model.input, count, remember_errors),
-    )
 
 
 def report_phase(network, data):
     """Print which photos a phase uses and what it trains."""
-    phase, (training, validation) = data.phase, data.photos
+    phase, training, validation = data.phase, data.photos.training, data.photos.validation
     weights = class_weights(data.recipe, training.labels)
     words = ""
     if weights is not None:
@@ -78,17 +74,18 @@ def report_phase(network, data):
         f"{words}"
     )
     names = [layer.name for layer in network.layers if layer.trainable_weights]
+    parameters = sum(math.prod(weight.shape) for weight in network.trainable_weights)
     console.info(
         f"{phase.name}: training {', '.join(names)}: {len(network.trainable_weights)} of "
-        f"{len(network.weights)} weight tensors, {networks.count_trainable(network):,} parameters"
+        f"{len(network.weights)} weight tensors, {parameters:,} parameters"
     )
 
 
 def is_finished(phase, checkpoint):
     """Return True if a phase has no epochs left, or has stopped early."""
-    if checkpoint.epoch >= phase.epochs:
+    if checkpoint.finished_epochs >= phase.epochs:
         return True
-    if not checkpoint.epoch or phase.patience is None:
+    if not checkpoint.finished_epochs or phase.patience is None:
         return False
     return epochs_since_best(phase, checkpoint.history) >= phase.patience
 
@@ -119,7 +116,11 @@ class EpochRecorder(keras.callbacks.Callback):
         history = self.checkpoint.history
         row = {"phase": self.phase.name, "epoch": epoch + 1, **metrics, "seconds": seconds}
         history.append(row)
-        write_history(self.history_path, history)
+        path = self.history_path
+        with files.atomic_write(path) as partial, open(partial, "w", newline="") as file:
+            writer = csv.DictWriter(file, row.keys())
+            writer.writeheader()
+            writer.writerows(history)
         since_best = epochs_since_best(self.phase, history)
         is_best = self.phase.keep_best and since_best == 0
         self.checkpoint.finish_epoch(self.model, is_best)
@@ -132,14 +133,6 @@ class EpochRecorder(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def write_history(path, history):
-    """Write history.csv: one row per epoch of all phases."""
-    with files.atomic_write(path) as partial, open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, ("phase", "epoch", *METRICS, "seconds"))
-        writer.writeheader()
-        writer.writerows(history)
-
-
 def class_weights(recipe, labels):
     """Return Keras' class_weight: {class: weight} that balances the classes, or None."""
     if recipe.class_weights is None:
@@ -149,11 +142,12 @@ def class_weights(recipe, labels):
     return dict(enumerate(map(float, weights)))
 
 
-def tensorboard_callbacks(folder, phase, checkpoint, wanted):
-    """Return [the callback that logs a phase for TensorBoard], or [] if it is not wanted."""
-    is_new_training = checkpoint.phase == 0 and checkpoint.epoch == 0
-    if is_new_training and folder.is_dir():
-        # One by one, since the folder may be a link to another disk.
-        for log_of_other_training in folder.iterdir():
-            files.remove(log_of_other_training)
-    return [keras.callbacks.TensorBoard(folder / phase.name, write_graph=False)] if wanted else []
+def delete_logs(folder):
+    """Delete the logs of an earlier training run, one by one: the folder may be a link."""
+    for log in folder.iterdir() if folder.is_dir() else ():
+        files.remove(log)
+
+
+def tensorboard_callback(folder, phase):
+    """Return the callback that logs a phase for TensorBoard."""
+    return keras.callbacks.TensorBoard(folder / phase.name, write_graph=False)

@@ -77,7 +77,7 @@ def make_photo(path, label, number, size=(40, 30)):
 
 def make_flat_download(source, photos=(7, 4, 5), labels=3):
     """Write <split>/<label>_<id>.jpg, so many photos a class in each split."""
-    for split, count in zip((config.TRAIN, config.VAL, config.TEST), photos, strict=True):
+    for split, count in zip(config.SPLITS, photos, strict=True):
         for label in range(labels):
             for number in range(count):
                 seed = number + {config.TRAIN: 0, config.VAL: 100, config.TEST: 200}[split]
@@ -323,7 +323,7 @@ def is_root():
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-SPLIT_NAMES = (config.TRAIN, config.VAL, config.TEST)
+SPLIT_NAMES = config.SPLITS
 
 
 class Tuning:
@@ -337,10 +337,10 @@ class Tuning:
         self.splits = datasets.list_splits("dataset", recipe, SPLIT_NAMES)
         self.network = networks.build(recipe, None, weights_seed)
         self.views = frozen.choose_views(recipe.views, 3, 1)
-        self.checkpoint = checkpoint.load(
+        self.checkpoint = checkpoint.load_checkpoint(
             self.folder, {"format": 2, "SEED": seed}, "float32", self.network, recipe.phases
         )
-        self.outputs = frozen.needed(recipe, self.views, self.checkpoint.phase)
+        self.outputs = frozen.needed(recipe, self.views, self.checkpoint.finished_phases)
         inputs = (self.network, recipe, self.splits, seed, cache or self.folder / "cache")
         everything = frozen.needed(recipe, self.views)
         self.store = frozen.compute(self.outputs, *inputs, keep=everything)
@@ -362,7 +362,7 @@ class Tuning:
 
     def fit_all(self):
         """Train every phase that is not finished; return the weights."""
-        for number in range(self.checkpoint.phase, len(self.recipe.phases)):
+        for number in range(self.checkpoint.finished_phases, len(self.recipe.phases)):
             self.fit(number)
             self.checkpoint.finish_phase({"accuracy": 0.5}, "text")
         return self.network.get_weights()

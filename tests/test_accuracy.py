@@ -12,7 +12,7 @@ from conftest import ROOT, make_photo, read
 from pyimagesearch import classifier, config, datasets, frozen, networks
 from pyimagesearch.frozen import Views
 
-SPLIT_NAMES = (config.TRAIN, config.VAL, config.TEST)
+SPLIT_NAMES = config.SPLITS
 
 
 @pytest.fixture

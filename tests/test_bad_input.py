@@ -385,7 +385,7 @@ def test_full_disk_between_two_epochs_loses_no_epoch(built, tiny, script, full_d
 
 def test_full_disk_while_logging_for_tensorboard_is_one_error(built, tiny, refused, monkeypatch):
     tiny(phases=ONE_PHASE)
-    monkeypatch.setattr(training, "tensorboard_callbacks", no_space)
+    monkeypatch.setattr(training, "tensorboard_callback", no_space)
     refused("train", "--tensorboard", words=FULL)
 
 
@@ -396,12 +396,14 @@ def test_full_disk_while_exporting_keeps_the_classifier_and_the_last_export(
 ):
     folder = trained()
     classifier.save_network(folder, small_network(units=5000), CLASSES)
-    files.write_text(folder / "exports" / exports.FILES[kind], "the last export")
+    # A saved_model is a folder.
+    last_export = {"saved_model": "saved_model/saved_model.pb"}.get(kind, exports.FILES[kind])
+    files.write_text(folder / "exports" / last_export, "the last export")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     make_room = full_disk(exports.FILES[kind])
     with monkeypatch.context() as patch:
         if kind == "saved_model":
-            # It is a folder, and cannot be written to /dev/full.
+            # A folder cannot be written to /dev/full.
             patch.setattr(keras.Model, "export", no_space)
         refused("train", "--export", kind, words=FULL, prints=True)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
@@ -572,7 +574,7 @@ def make_classifier(method):
     else:
         network.save("backbone.keras")
         regression = LogisticRegression().fit(np.eye(3, dtype=np.float32), [0, 1, 2])
-        classifier.save_regression(folder, regression, CLASSES, "backbone.keras")
+        classifier.save_regression(folder, regression, CLASSES, ".")
     files.write_json(folder / classifier.METRICS_FILE, {})
     return folder
 

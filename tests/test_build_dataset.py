@@ -64,6 +64,7 @@ def test_recipe_argument_chooses_another_row(download, script, monkeypatch):
 def test_splits_have_the_names_of_the_config(tiny, script, monkeypatch):
     for name, split in (("TRAIN", "train"), ("VAL", "val"), ("TEST", "test")):
         monkeypatch.setattr(config, name, split)
+    monkeypatch.setattr(config, "SPLITS", ("train", "val", "test"))
     make_flat_download("Tiny", photos=(1, 1, 1))
     assert script("build_dataset")[0] == 0
     assert set(photo_counts()) == {

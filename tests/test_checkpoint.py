@@ -118,12 +118,12 @@ def test_resumed_phase_ends_with_the_same_weights(interrupted, capsys):
 
 def test_finished_phase_is_not_trained_again(interrupted, capsys):
     tuning = Tuning(recipe())
-    tuning.checkpoint.epoch = 2
+    tuning.checkpoint.finished_epochs = 2
     tuning.checkpoint.finish_phase({"accuracy": 0.5}, "text")
     capsys.readouterr()
     resumed = Tuning(recipe())
     assert "resuming after head;" in capsys.readouterr().err
-    assert (resumed.checkpoint.phase, resumed.checkpoint.epoch) == (1, 0)
+    assert (resumed.checkpoint.finished_phases, resumed.checkpoint.finished_epochs) == (1, 0)
     assert {output.layer for output in resumed.outputs} == {"block4_pool"}
 
 
@@ -134,12 +134,12 @@ def load(parts, precision="float32"):
     """Return the Checkpoint for a fingerprint of these parts."""
     network = Tuning(recipe(views=None), "other").network
     fingerprint = {"format": fingerprints.FORMAT, "SEED": 1, **parts}
-    return checkpoint.load(FOLDER, fingerprint, precision, network, PHASES)
+    return checkpoint.load_checkpoint(FOLDER, fingerprint, precision, network, PHASES)
 
 
 def test_interrupted_training_of_the_same_settings_resumes(interrupted):
     progress = load({})
-    assert (progress.phase, progress.epoch, len(progress.history)) == (0, 1, 1)
+    assert (progress.finished_phases, progress.finished_epochs, len(progress.history)) == (0, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_interrupted_training_of_the_same_settings_resumes(interrupted):
 )
 def test_training_starts_over_and_says_what_changed(interrupted, capsys, parts, precision, change):
     progress = load(parts, precision)
-    assert (progress.phase, progress.epoch, progress.history) == (0, 0, [])
+    assert (progress.finished_phases, progress.finished_epochs, progress.history) == (0, 0, [])
     expected = f"[INFO] starting over after the interrupted training: {change}\n"
     assert expected in capsys.readouterr().err
 
@@ -161,19 +161,19 @@ def test_training_starts_over_and_says_what_changed(interrupted, capsys, parts, 
 def test_training_starts_over_with_another_version_of_a_package(interrupted, monkeypatch, capsys):
     versions = fingerprints.versions() | {"keras": "2.0"}
     monkeypatch.setattr(fingerprints, "versions", lambda: versions)
-    assert load({}).epoch == 0
+    assert load({}).finished_epochs == 0
     assert "and is now '2.0'" in capsys.readouterr().err
 
 
 def test_fields_that_only_change_the_figures_do_not_start_a_training_over(interrupted):
-    assert load({"mistakes": 3, "smoothing": 0.5}).epoch == 1
+    assert load({"mistakes": 3, "smoothing": 0.5}).finished_epochs == 1
 
 
 @pytest.mark.parametrize("size", [0, 100, 1_000])
 def test_damaged_checkpoint_starts_over_with_a_warning(interrupted, capsys, size):
     path = FOLDER / "checkpoint.npz"
     path.write_bytes(path.read_bytes()[:size])
-    assert load({}).epoch == 0
+    assert load({}).finished_epochs == 0
     assert f"[WARN] {path} is damaged" in capsys.readouterr().err
 
 
@@ -185,8 +185,8 @@ class Pickled:
 
 
 def test_pickle_in_a_checkpoint_does_not_run(interrupted, capsys):
-    np.savez(FOLDER / "checkpoint.npz", facts=np.array([Pickled()], dtype=object))
-    assert load({}).epoch == 0
+    np.savez(FOLDER / "checkpoint.npz", state=np.array([Pickled()], dtype=object))
+    assert load({}).finished_epochs == 0
     assert "is damaged" in capsys.readouterr().err
     assert not os.path.exists("ran")
 
@@ -194,7 +194,7 @@ def test_pickle_in_a_checkpoint_does_not_run(interrupted, capsys):
 def test_checkpoint_of_a_finished_training_is_not_resumed(interrupted, capsys):
     """The process was killed after metrics.json was written and before the files were deleted."""
     files.write_json(FOLDER / "metrics.json", {})
-    assert load({}).epoch == 0
+    assert load({}).finished_epochs == 0
     assert "resuming" not in capsys.readouterr().err
 
 

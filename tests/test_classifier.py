@@ -49,7 +49,7 @@ def save_regression(classes, features=12):
     backbone.save("backbone.keras")
     rows = np.random.default_rng(0).normal(size=(30, features)).astype(np.float32)
     regression = LogisticRegression().fit(rows, np.arange(30) % len(classes))
-    classifier.save_regression(LOGISTIC_REGRESSION, regression, classes, "backbone.keras")
+    classifier.save_regression(LOGISTIC_REGRESSION, regression, classes, ".")
     files.write_json(LOGISTIC_REGRESSION / classifier.METRICS_FILE, {})
     return regression, backbone
 

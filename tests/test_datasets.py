@@ -27,7 +27,7 @@ from pyimagesearch.recipe import Split, folder_name
 from pyimagesearch.support import layouts
 from pyimagesearch.support.errors import UserError
 
-SPLITS = (config.TRAIN, config.VAL, config.TEST)
+SPLITS = config.SPLITS
 TRAINING = Path("Tiny") / config.TRAIN
 ZEBRAS = Path("dataset/tiny") / config.TRAIN / "zebra"
 
@@ -683,26 +683,26 @@ def test_list_splits_lists_all_three_splits(list_split):
         assert photos.paths == list_split(split).paths
 
 
-def test_fingerprint_changes_when_a_photo_is_added_changed_or_removed(list_split):
-    first = list_split().fingerprint
-    assert list_split().fingerprint == first
+def test_digest_changes_when_a_photo_is_added_changed_or_removed(list_split):
+    first = list_split().digest
+    assert list_split().digest == first
     path = Path("dataset/tiny/training/zebra/0_0.jpg")
     path.with_name("0_new.jpg").write_bytes(path.read_bytes())
-    added = list_split().fingerprint
+    added = list_split().digest
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000_000))
-    touched = list_split().fingerprint
+    touched = list_split().digest
     path.write_bytes(path.read_bytes() + b"x")
-    longer = list_split().fingerprint
+    longer = list_split().digest
     path.unlink()
-    removed = list_split().fingerprint
+    removed = list_split().digest
     assert len({first, added, touched, longer, removed}) == 5
 
 
-def test_fingerprint_names_a_photo_that_has_disappeared(list_split):
+def test_digest_names_a_photo_that_has_disappeared(list_split):
     photos = list_split()
     photos.paths[3].unlink()
     with pytest.raises(UserError, match=r"zebra/0_3\.jpg has just disappeared\. Put it back"):
-        _ = photos.fingerprint
+        _ = photos.digest
 
 
 def test_take_keeps_paths_and_labels_together(list_split):
@@ -722,10 +722,25 @@ def photos_with_labels(*labels):
     return datasets.Photos(paths, np.array(labels), CLASSES)
 
 
+def hold_out(photos, share, seed):
+    """Return the training and validation photos that hold_out makes of training photos."""
+    others = photos_with_labels(0)
+    training, validation, evaluation = datasets.hold_out(
+        datasets.Splits(photos, others, others), share, seed
+    )
+    assert evaluation == others
+    return training, validation
+
+
+def test_hold_out_of_nothing_leaves_the_splits_as_they_are():
+    splits = datasets.Splits(*(photos_with_labels(label) for label in range(3)))
+    assert datasets.hold_out(splits, 0, seed=1) is splits
+
+
 def test_hold_out_takes_a_share_of_each_class_and_leaves_one_photo_to_train_on():
     photos = photos_with_labels(*[0] * 20, *[1] * 4, 2)
     for seed in range(20):
-        rest, held_out = datasets.hold_out(photos, 0.2, seed)
+        rest, held_out = hold_out(photos, 0.2, seed)
         assert list(np.bincount(held_out.labels, minlength=3)) == [4, 1, 0]
         assert list(np.bincount(rest.labels)) == [16, 3, 1]
         assert set(rest.paths) | set(held_out.paths) == set(photos.paths)
@@ -734,11 +749,11 @@ def test_hold_out_takes_a_share_of_each_class_and_leaves_one_photo_to_train_on()
 
 def test_hold_out_draws_other_photos_from_another_seed():
     photos = photos_with_labels(*[0] * 20, *[1] * 4, 2)
-    first, again, other = (datasets.hold_out(photos, 0.2, seed)[1].paths for seed in (1, 1, 2))
+    first, again, other = (hold_out(photos, 0.2, seed)[1].paths for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
 def test_hold_out_refuses_if_no_class_has_two_photos():
     with pytest.raises(UserError, match="held_out needs a class with two"):
-        datasets.hold_out(photos_with_labels(0, 1, 2), 0.2, 1)
+        hold_out(photos_with_labels(0, 1, 2), 0.2, 1)

@@ -33,7 +33,7 @@ def photos():
 
 
 def test_numbers_are_the_ones_computed_by_hand():
-    numbers = evaluation.as_numbers(TRUTH, PROBABILITIES, CLASSES)
+    numbers = evaluation.compute_metrics(TRUTH, PROBABILITIES, CLASSES)
     assert numbers["accuracy"] == pytest.approx(4 / 6)
     zebra = numbers["classes"]["zebra"]
     assert zebra["precision"] == pytest.approx(2 / 3)
@@ -45,7 +45,7 @@ def test_numbers_are_the_ones_computed_by_hand():
 
 def test_class_that_is_never_predicted_has_precision_0_and_no_warning(recwarn):
     always_zebra = np.eye(3)[np.zeros(6, int)]
-    numbers = evaluation.as_numbers(TRUTH, always_zebra, CLASSES)
+    numbers = evaluation.compute_metrics(TRUTH, always_zebra, CLASSES)
     assert numbers["classes"]["apple"]["precision"] == 0
     assert not list(recwarn)
 

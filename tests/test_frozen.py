@@ -79,7 +79,7 @@ def in_words(output):
         words.append(f"{'without' if output.split == 'training' else 'of'} {output.held_out:.0%}")
     if output.view is not None:
         words.append(f"view {output.view}")
-    return f"{' '.join(words)}: {output.source or 'photos'} -> {output.layer or 'backbone'}"
+    return f"{' '.join(words)}: {output.computed_from or 'photos'} -> {output.layer or 'backbone'}"
 
 
 NEEDED = {
@@ -216,12 +216,12 @@ def test_needed_follows_the_same_rules_for_every_recipe():
         assert len(set(listed)) == len(listed)
         cuts = [phase.unfreeze_after for phase in recipe.phases]
         for position, output in enumerate(listed):
-            if output.source is not None:
+            if output.computed_from != networks.PHOTOS:
                 # The source comes first, is computed from the photos, and is a later phase's cut.
-                source = output._replace(layer=output.source, source=None)
+                source = output._replace(layer=output.computed_from, computed_from=networks.PHOTOS)
                 assert source in listed[:position]
-                assert cuts.index(output.source) > cuts.index(output.layer)
-        readable = {output._replace(source=None) for output in listed}
+                assert cuts.index(output.computed_from) > cuts.index(output.layer)
+        readable = {output._replace(computed_from=networks.PHOTOS) for output in listed}
         for number, phase in enumerate(recipe.phases):
             if frozen.is_stored(phase, views):
                 assert {*frozen.training_outputs(recipe, number, views)} <= readable
@@ -240,7 +240,7 @@ def test_needed_lists_less_by_the_same_routes_when_phases_are_finished():
 
 def test_features_are_stored_in_float32_and_those_for_evaluation_are_exact():
     training, evaluation = (frozen.feature_output(split) for split in ("training", "evaluation"))
-    expected = Output("training", 0, None, networks.FEATURES, None, "float32", exact=False)
+    expected = Output("training", networks.FEATURES, dtype="float32", exact=False)
     assert training == expected
     assert evaluation == expected._replace(split="evaluation", exact=True)
 
@@ -251,14 +251,14 @@ def test_features_are_stored_in_float32_and_those_for_evaluation_are_exact():
 @pytest.fixture
 def store():
     """Return a Store of two Outputs for 10 photos, the Outputs, and their rows."""
-    outputs = [Output("training", 0, view, None, None, "float32") for view in (0, 1)]
+    outputs = [Output("training", None, view=view, dtype="float32") for view in (0, 1)]
     rows = np.random.default_rng(0).random((2, 10, 2, 3), np.float32)
     stored = {}
     for output, numbers in zip(outputs, rows, strict=True):
         array_file = ArrayFile(Path(f"{output.view}.npy"), (10, 2, 3), "float32")
         array_file.write(10, lambda start, numbers=numbers: [numbers], lambda count: None)
         # Readers do not know the source.
-        stored[output._replace(source="block4_pool")] = array_file
+        stored[output._replace(computed_from="block4_pool")] = array_file
     return Store(stored), outputs, rows
 
 
@@ -340,14 +340,14 @@ THREE_PHASES = (plain(HEAD), plain(BLOCK5), plain(BLOCK4))
 
 def test_deeper_output_is_computed_from_the_stored_source(built, thin):
     tuning = Tuning(tiny_recipe(phases=THREE_PHASES))
-    routed = [output for output in tuning.outputs if output.source is not None]
+    routed = [output for output in tuning.outputs if output.computed_from != networks.PHOTOS]
     assert len(routed) == 4
     for output in routed:
-        source = output._replace(layer=output.source, source=None)
-        part = networks.part_between(tuning.network, output.source, output.layer)
+        source = output._replace(layer=output.computed_from, computed_from=networks.PHOTOS)
+        part = networks.part_between(tuning.network, output.computed_from, output.layer)
         from_source = map(networks.predict_function(part), tuning.store.in_order(source, 4))
         rows = [batch.astype("bfloat16").astype(np.float32) for batch in from_source]
-        stored = read_all(tuning, output._replace(source=None))
+        stored = read_all(tuning, output._replace(computed_from=networks.PHOTOS))
         np.testing.assert_array_equal(stored, np.concatenate(rows))
 
 
@@ -456,13 +456,13 @@ def test_file_has_another_name_for_another_precision(name_files):
 
 
 def test_file_has_another_name_for_every_field_of_its_output(name_files):
-    base = Output("training", 0, None, "block4_pool", None, "bfloat16", exact=False)
+    base = Output("training", "block4_pool")
     changes = {
         "split": "validation",
+        "layer": "block3_pool",
         "held_out": 0.2,
         "view": 0,
-        "layer": "block3_pool",
-        "source": "block3_pool",
+        "computed_from": "block3_pool",
         "dtype": "float32",
         "exact": True,
     }
@@ -608,8 +608,8 @@ def test_evaluation_is_predicted_from_the_photos_if_only_it_does_not_fit(
     assert evaluation not in tuning.store
     network = networks.float32_copy(tuning.network)
     model, inputs = tuning.data(1).evaluation_inputs(network)
-    predict = classifier.predict_function(model)
+    predict = classifier.probabilities_function(model)
     probabilities = np.concatenate([predict(batch) for batch in inputs])
     pixels = [images.read_resized(path, 32) for path in tuning.splits.evaluation.paths]
-    expected = classifier.predict_function(network)(np.stack(pixels))
+    expected = classifier.probabilities_function(network)(np.stack(pixels))
     np.testing.assert_allclose(probabilities, expected, rtol=1e-5)

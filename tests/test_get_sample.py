@@ -16,7 +16,7 @@ from pyimagesearch import config, datasets
 
 SAMPLE = Path(config.RECIPES["sample"].source)
 DIGITS = Path(config.RECIPES["digits"].source)
-SPLITS = (config.TRAIN, config.VAL, config.TEST)
+SPLITS = config.SPLITS
 # Class of the sample -> the letters of the chapters of the Indian Food Composition Tables 2017.
 CHAPTERS = {
     "Cereals and pulses": "AB",

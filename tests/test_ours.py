@@ -12,7 +12,7 @@ from conftest import ROOT, make_photo, read, write_csv
 
 from pyimagesearch import config, frozen
 
-SPLIT_NAMES = (config.TRAIN, config.VAL, config.TEST)
+SPLIT_NAMES = config.SPLITS
 # The settings that ours.py changes.
 CHANGED = ("DATASET_DIR", "OUTPUT_DIR", "RECIPES", "PRECISION")
 DATASET, OUT = Path("photos"), Path("out")

@@ -43,13 +43,13 @@ def evaluation_photos():
 def test_saved_classifier_gives_the_probabilities_of_the_evaluation(
     built, tiny, run, monkeypatch, method
 ):
-    evaluated, as_numbers = [], evaluation.as_numbers
+    evaluated, compute_metrics = [], evaluation.compute_metrics
 
     def remember(truth, probabilities, classes):
         evaluated.append(probabilities)
-        return as_numbers(truth, probabilities, classes)
+        return compute_metrics(truth, probabilities, classes)
 
-    monkeypatch.setattr(evaluation, "as_numbers", remember)
+    monkeypatch.setattr(evaluation, "compute_metrics", remember)
     # After two phases, evaluation reads stored outputs; the saved network reads photos.
     tiny(phases=(*HEAD, tiny_phase("tail", augment=False, unfreeze_after="block4_pool")))
     if method == "logistic_regression":
@@ -105,6 +105,7 @@ def test_each_next_command_can_be_typed_and_leads_to_a_prediction(tiny, run, mon
 def test_splits_may_have_other_names(tiny, run, monkeypatch, method):
     for name, split in (("TRAIN", "train"), ("VAL", "val"), ("TEST", "test")):
         monkeypatch.setattr(config, name, split)
+    monkeypatch.setattr(config, "SPLITS", ("train", "val", "test"))
     make_flat_download("Tiny")
     tiny(phases=HEAD)
     run("build_dataset")

@@ -21,29 +21,29 @@ def save_evaluation(folder, stem, photos, probabilities, limit):
     Args:
         folder: where <stem>confusion.png, <stem>mistakes.png and <stem>uncertain.png go.
         stem: "", or the name of a phase and an underscore.
-        photos: the evaluated photos, a list with `paths`, `labels` and `classes`.
+        photos: datasets.Photos.
         probabilities: (n, classes) floats, in the order of the photos.
         limit: the number of mistakes, and of uncertain predictions, to show.
 
-    Returns:
-        (numbers, text): the dict of `as_numbers`, and the text of report.txt.
+    Returns (metrics, report): the dict of `compute_metrics`, and the text of report.txt.
     """
-    truth, classes, evaluated = photos.labels, photos.classes, (photos, probabilities)
+    truth, classes = photos.labels, photos.classes
     matrix = confusion_counts(truth, probabilities)
     figures.draw_confusion(folder / f"{stem}confusion.png", matrix, classes)
     mistakes = most_confident_mistakes(truth, probabilities, limit)
     uncertain = least_confident_correct(truth, probabilities, limit)
-    draw_predictions(folder / f"{stem}mistakes.png", MISTAKES_TITLE, mistakes, *evaluated)
-    draw_predictions(folder / f"{stem}uncertain.png", UNCERTAIN_TITLE, uncertain, *evaluated)
-    text = report_text(photos, probabilities, mistakes)
-    console.show(text)
-    return as_numbers(truth, probabilities, classes), text
+    mistakes_path, uncertain_path = folder / f"{stem}mistakes.png", folder / f"{stem}uncertain.png"
+    draw_predictions(mistakes_path, MISTAKES_TITLE, mistakes, photos, probabilities)
+    draw_predictions(uncertain_path, UNCERTAIN_TITLE, uncertain, photos, probabilities)
+    report = report_text(photos, probabilities, mistakes)
+    console.show(report)
+    return compute_metrics(truth, probabilities, classes), report
 
 
 def evaluate_phase(network, data, history, folder):
     """Evaluate a network after a phase of batches.PhaseData; draw the training curves so far.
 
-    `history` are the rows of history.csv. Returns (numbers, text) as `save_evaluation` does.
+    `history` has the rows of history.csv. Returns (metrics, report) as `save_evaluation` does.
     """
     from pyimagesearch import classifier, networks
 
@@ -51,16 +51,17 @@ def evaluate_phase(network, data, history, folder):
     figures.draw_history(folder, recipe, history)
     # The network that is saved and predicts computes in float32, so this one is evaluated.
     model, inputs = data.evaluation_inputs(networks.float32_copy(network))
-    predict = classifier.predict_function(model)
+    predict = classifier.probabilities_function(model)
     with console.progress(f"evaluation after {phase.name}", len(photos)) as advance:
         probabilities = classifier.predict_batches(predict, inputs, advance)
-    evaluated = (photos, probabilities, recipe.mistakes)
-    numbers, text = save_evaluation(folder, f"{phase.name}_", *evaluated)
-    console.info(f"{phase.name}: accuracy {numbers['accuracy']:.3f} on {len(photos):,} photos")
-    return numbers, text
+    metrics, report = save_evaluation(
+        folder, f"{phase.name}_", photos, probabilities, recipe.mistakes
+    )
+    console.info(f"{phase.name}: accuracy {metrics['accuracy']:.3f} on {len(photos):,} photos")
+    return metrics, report
 
 
-def as_numbers(truth, probabilities, classes):
+def compute_metrics(truth, probabilities, classes):
     """Return {"accuracy": float, "classes": {name: {"precision", "recall", "f1", "support"}}}.
 
     All metrics are from 0 to 1, but support is the number of photos of the class.

@@ -57,10 +57,8 @@ class ArrayFile:
     def write(self, batch_size, batches_from, advance):
         """Write all rows. An interrupted file resumes after its last whole batch.
 
-        Args:
-            batch_size: rows of a batch; the last one may be smaller.
-            batches_from: a function from a row to an iterator over the batches from there on.
-            advance: called with the number of rows after each batch.
+        `batches_from` is a function from a row to an iterator over the batches from there on, and
+        `advance` is called with the number of rows after each batch.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = files.partial_path(self.path)
@@ -74,6 +72,11 @@ class ArrayFile:
                 os.fsync(file.fileno())
                 advance(len(batch))
         os.replace(partial, self.path)
+
+    def delete(self):
+        """Delete the file, also an unfinished one."""
+        for path in (self.path, files.partial_path(self.path)):
+            files.remove(path)
 
     def resume(self, file, batch_size):
         """Truncate an open file after its last whole batch; return how many rows it has.

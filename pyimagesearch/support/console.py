@@ -206,12 +206,9 @@ def import_tensorflow():
 class Stopwatch:
     """Measures the seconds since it was made, and those of earlier runs that were interrupted.
 
-    Args:
-        path: a small JSON file for the seconds of interrupted runs. A missing or damaged file
-            counts as 0 seconds. None: only this run counts.
-        key: stands for the work that is measured. Seconds of other work do not count.
-
-    In a `with` block, an exception saves the seconds.
+    They are in a small JSON file, if there is a `path`; a damaged one counts as 0 seconds. The
+    `key` stands for the work that is measured: seconds of other work do not count. In a `with`
+    block, an exception saves the seconds.
     """
 
     def __init__(self, path=None, key=""):

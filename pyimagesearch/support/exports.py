@@ -29,10 +29,8 @@ def write(network, kind, target):
 def open_litert(path, command):
     """Return (image size, predict function) of a LiteRT file; `command` makes it again.
 
-    The function takes uint8 RGB (n, size, size, 3) and returns (n, outputs).
-
-    Raises:
-        UserError: the file cannot be loaded, or the LiteRT runtime is not installed.
+    The function takes uint8 RGB (n, size, size, 3) and returns (n, outputs). Raises UserError if
+    the file cannot be loaded, or the LiteRT runtime is not installed.
     """
     console.require_package("ai_edge_litert", "--fast")
     with console.silence_stderr():

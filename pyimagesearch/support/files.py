@@ -45,14 +45,9 @@ def locked(folder, shared=False):
     """Lock a folder while the block runs, so that no other run changes it.
 
     The operating system removes the lock when the process ends, even if it is killed. An exclusive
-    lock also deletes the unfinished files of killed processes.
-
-    Args:
-        folder: made if it is missing and the lock is exclusive.
-        shared: for runs that only read the folder. Several of them may lock it at a time.
-
-    Raises:
-        UserError: another run has locked the folder.
+    lock also makes the folder, and deletes the unfinished files of killed processes. Several runs
+    may have a `shared` lock at a time: they only read the folder. Raises UserError if another run
+    has locked the folder.
     """
     folder = Path(folder)
     path = folder / LOCK

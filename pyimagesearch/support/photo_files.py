@@ -30,10 +30,7 @@ def folders_in(folder):
     """Return {name: path} of the folders directly in a folder, sorted by path.
 
     Names are in Unicode's composed form (NFC), as keyboards type them. macOS stores "é" as two
-    characters, "e" and an accent.
-
-    Raises:
-        UserError: two folders have the same name in composed form.
+    characters, "e" and an accent. Raises UserError if two folders have the same composed name.
     """
     folders = {}
     for path in sorted(child for child in folder.iterdir() if child.is_dir()):

@@ -64,11 +64,7 @@ def photos_below(folder):
 
 
 def fetch(name):
-    """Return the bytes of a file that a user named by a path or a URL.
-
-    Raises:
-        Unreadable: the file cannot be read or downloaded.
-    """
+    """Return the bytes of a file that a user named by a path or a URL, or raise Unreadable."""
     try:
         return download(name) if is_url(name) else Path(name).read_bytes()
     except IsADirectoryError as failure:

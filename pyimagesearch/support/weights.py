@@ -18,9 +18,7 @@ def weights_file(backbone):
 def find_weights(backbone, setting):
     """Return what Keras takes as `weights`: a file's path, or "imagenet" to download them.
 
-    Args:
-        backbone: the name of a network of keras.applications.
-        setting: config.WEIGHTS, "imagenet" or a path. UserError if there is no such file.
+    `setting` is config.WEIGHTS: "imagenet" or a path. Raises UserError if there is no such file.
     """
     if setting == "imagenet":
         local = weights_file(backbone)
