@@ -57,9 +57,9 @@ class Checkpoint:
         self.trained_variables = [networks.trained_variables(network, phases[:end]) for end in ends]
         self.finished_phases, self.finished_epochs = 0, 0
         self.history, self.evaluations = [], {}
-        # Arrays by position: of the trained variables, of the variables after the epoch with the
-        # lowest val_loss, and of the optimizer.
-        self.weights, self.best, self.optimizer = {}, {}, {}
+        # Arrays: of the trained variables, of the variables after the epoch with the lowest
+        # val_loss, and of the optimizer.
+        self.weights, self.best, self.optimizer = [], [], []
 
     @property
     def variables(self):
@@ -80,7 +80,8 @@ class Checkpoint:
         for name in STATE:
             setattr(self, name, state[name])
         for name in ARRAYS:
-            setattr(self, name, select(arrays, name))
+            group = [array for key, array in arrays.items() if key.startswith(f"{name}_")]
+            setattr(self, name, group)
         console.info(f"resuming after {self.position()}; to start over, delete {self.path}")
 
     def is_left_over(self):
@@ -137,7 +138,7 @@ class Checkpoint:
         name = self.phase_names[self.finished_phases]
         self.evaluations[name] = {"metrics": metrics, "report": report}
         self.finished_phases += 1
-        self.finished_epochs, self.best, self.optimizer = 0, {}, {}
+        self.finished_epochs, self.best, self.optimizer = 0, [], []
         self.save()
 
     def save(self):
@@ -147,7 +148,7 @@ class Checkpoint:
         arrays = {
             f"{group}_{position}": array
             for group in ARRAYS
-            for position, array in getattr(self, group).items()
+            for position, array in enumerate(getattr(self, group))
         }
         with files.atomic_write(self.path) as partial, open(partial, "wb") as file:
             np.savez(file, state=np.array(json.dumps(state)), **arrays)
@@ -174,19 +175,11 @@ class Checkpoint:
 
 
 def values(variables):
-    """Return {position: array} of Keras variables."""
-    return {str(position): np.array(variable) for position, variable in enumerate(variables)}
+    """Return the arrays of Keras variables."""
+    return [np.array(variable) for variable in variables]
 
 
 def assign(variables, arrays):
     """Assign the arrays of `values` to Keras variables."""
-    for position, variable in enumerate(variables):
-        variable.assign(arrays[str(position)])
-
-
-def select(arrays, group):
-    """Return the arrays of one group, by position."""
-    start = f"{group}_"
-    return {
-        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
-    }
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)

@@ -217,7 +217,12 @@ def load_network_and_classes(folder):
     if any((folder / name).is_file() for name in (REGRESSION_FILE, BACKBONE_FILE)):
         regression = load_regression(folder / REGRESSION_FILE)
         backbone = load_network(folder / BACKBONE_FILE)
-        check_features(folder, backbone.output_shape[-1], regression.coef_.shape[-1])
+        computed, read = backbone.output_shape[-1], regression.n_features_in_
+        if computed != read:
+            raise UserError(
+                f"{folder / REGRESSION_FILE} reads {read} features, and {BACKBONE_FILE} computes "
+                f"{computed}. {remedy(folder / REGRESSION_FILE)}"
+            )
         network = append_regression(backbone, regression)
     else:
         network = load_network(folder / NETWORK_FILE)
@@ -228,15 +233,6 @@ def load_network_and_classes(folder):
             f"{outputs} outputs. {remedy(folder / CLASSES_FILE)}"
         )
     return network, classes
-
-
-def check_features(folder, computed, read):
-    """Refuse logistic regression that reads another number of features than are computed."""
-    if computed != read:
-        raise UserError(
-            f"{folder / REGRESSION_FILE} reads {read} features, and {BACKBONE_FILE} computes "
-            f"{computed}. {remedy(folder / REGRESSION_FILE)}"
-        )
 
 
 def append_regression(backbone, regression):

@@ -104,7 +104,7 @@ FOOD5K = replace(
 
 # Knifey-Spoony: forks, knives and spoons. Hvass-Labs, TensorFlow-Tutorials 10: accuracy 0.67 after
 # the first phase, 0.79 after the second, which trains blocks 4 and 5. The test photos are also the
-# validation photos. They could not be downloaded: this recipe is tested with made photos only.
+# validation photos. They could not be downloaded: this recipe is tested with synthetic photos only.
 KNIFEY_SPOONY = Recipe(
     source="knifey-spoony",
     download="github.com/Hvass-Labs/knifey-spoony",
@@ -143,10 +143,11 @@ KNIFEY_SPOONY = Recipe(
     ),
 )
 
-# Cats vs dogs, way 2: train a head on augmented photos, then everything after block4_pool. Chollet,
-# Deep Learning with Python, 5.3: val_accuracy 0.96, then test accuracy 0.968. Measured with half of
-# the photos (500 / 150 / 150 of each class) and 30 + 15 epochs, on 2 cores of an AMD EPYC: 0.870,
-# then 0.910 on validation, 0.870, then 0.903 on evaluation, in less than 8 minutes.
+# Cats vs dogs, second approach: train a head on augmented photos, then everything after
+# block4_pool. Chollet, Deep Learning with Python, 5.3: val_accuracy 0.96, then test accuracy 0.968.
+# Measured with half of the photos (500 / 150 / 150 of each class) and 30 + 15 epochs, on 2 cores of
+# an AMD EPYC: 0.870, then 0.910 on validation, 0.870, then 0.903 on evaluation, in less than 8
+# minutes.
 CATS_VS_DOGS = Recipe(
     source="dogs-vs-cats",
     download="Kaggle: dogs-vs-cats, its train folder",
@@ -183,9 +184,9 @@ CATS_VS_DOGS = Recipe(
     smoothing=0.8,
 )
 
-# Cats vs dogs, way 1: compute the features of each photo once, without augmentation, and train a
-# head on them. The book: val_accuracy 0.90. Measured with the same half of the photos: 0.860 on
-# validation, 0.883 on evaluation, in 0.8 minutes.
+# Cats vs dogs, first approach: compute the features of each photo once, without augmentation, and
+# train a head on them. The book: val_accuracy 0.90. Measured with the same half of the photos:
+# 0.860 on validation, 0.883 on evaluation, in 0.8 minutes.
 CATS_VS_DOGS_FEATURES = replace(
     CATS_VS_DOGS,
     head=Head(pooling="flatten", units=256, dropout=0.5, output="sigmoid"),
@@ -195,7 +196,7 @@ CATS_VS_DOGS_FEATURES = replace(
 
 # Simpsons: Bart or Homer, with ResNet50. A Kaggle kernel by stevengolo, 2020-05-10: accuracy 0.883
 # after the first phase, 0.867 after the second, which trains the last residual blocks. Neither the
-# photos nor ResNet50's weights could be downloaded: this recipe is tested with made photos and
+# photos nor ResNet50's weights could be downloaded: this recipe is tested with synthetic photos and
 # random weights only.
 SIMPSONS = Recipe(
     source="simpsons",
@@ -221,14 +222,7 @@ SIMPSONS = Recipe(
     ),
     mistakes=10,
     phases=(
-        Phase(
-            "head",
-            epochs=15,
-            augment=False,
-            optimizer="Adam",
-            learning_rate=1e-4,
-            held_out=0.1,
-        ),
+        Phase("head", epochs=15, augment=False, optimizer="Adam", learning_rate=1e-4, held_out=0.1),
         # The kernel trains the layers from index 151 on, in the middle of a residual block. The
         # first complete block after it is conv5_block2.
         Phase(
@@ -257,7 +251,7 @@ SAMPLE = replace(
 )
 
 # scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, enlarged. They need no download:
-# tools/get_sample.py writes them, also if npm is missing. On 2 cores of an AMD EPYC, accuracy on
+# tools/get_sample.py writes them, even if npm is missing. On 2 cores of an AMD EPYC, accuracy on
 # 359 evaluation digits: 0.944, then 0.950, in 1.1 minutes; logistic regression 0.964. val_loss is
 # noisy in the last epochs, so the weights of the best epoch are kept.
 DIGITS = replace(

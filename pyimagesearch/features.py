@@ -3,7 +3,6 @@
 A row is a photo: the number of its class, then its features.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -140,12 +139,12 @@ def parse_csv(path, class_count):
 
     Raises UserError if a row is damaged, or if a label is not below the number of classes.
     """
-    if not ends_with_newline(path):
-        raise UserError(f"{path} is cut short. {remedy(path)}")
 
     def blocks():
         with open(path, "rb") as file:
             while block := file.read(BLOCK_BYTES) + file.readline():
+                if not block.endswith(b"\n"):
+                    raise UserError(f"{path} is cut short. {remedy(path)}")
                 yield block
 
     parse = images.read_ahead(lambda block: parse_block(block, path), blocks(), BLOCKS_AHEAD)
@@ -158,14 +157,6 @@ def parse_csv(path, class_count):
                 f"{remedy(path)}"
             )
         yield table[:, 1:], labels
-
-
-def ends_with_newline(path):
-    """Return True if the last row of a CSV is complete: its last number might be cut in two."""
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        return file.read() == b"\n"
 
 
 def parse_block(block, path):

@@ -212,11 +212,8 @@ def allowed_cuts(network, recipe, cut, allowed):
     if cut in names:
         before = [name for name in names[: names.index(cut)] if name in allowed]
         after = [name for name in names[names.index(cut) :] if name in allowed]
-        if not before:
-            return f"{after[0]} or a later layer"
-        if not after:
-            return f"None, or {before[-1]} or an earlier layer"
-        return f"{before[-1]} or {after[0]}; {recipe.backbone} cannot be cut in between"
+        nearest = " or ".join(before[-1:] + after[:1])
+        return f"{nearest}, where {recipe.backbone} can be cut"
     similar = difflib.get_close_matches(cut, allowed, n=3, cutoff=0.3) or allowed[-3:]
     return f"None, or a layer of {recipe.backbone} such as {', '.join(similar)}"
 

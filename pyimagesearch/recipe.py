@@ -117,7 +117,7 @@ class Recipe:
 
 
 def reports_wrong_fields(row_class):
-    """Make a dataclass name a misspelt or missing field in one sentence, with the remedy."""
+    """Let a dataclass report a misspelt or missing field in one sentence, with the remedy."""
     plain_init = row_class.__init__
     names = [field.name for field in fields(row_class)]
 
@@ -208,7 +208,7 @@ def checked(rows):
                 f"pyimagesearch/config.py: {name!r} cannot name a recipe; allowed: the name of a "
                 f"folder, without / and \\, that does not begin with . or -"
             )
-        # Later errors of a row may only follow from its first.
+        # Only the first error is reported: the others may follow from it.
         for field, value, allowed in wrong_fields(row):
             raise UserError(
                 f"pyimagesearch/config.py, recipe {name!r}: {field} is {value!r}; "
@@ -352,10 +352,9 @@ def is_part_of_class(value):
     return value is None or whole_number(0)[0](value) or number(0, 1)[0](value)
 
 
-def instance_of(kind, *others):
-    """Return a rule: an instance of a class, or one of `others`."""
-    words = [*map(repr, others), f"{kind.__name__}(...)"]
-    return lambda value: isinstance(value, kind) or value in others, " or ".join(words)
+def instance_of(kind, words):
+    """Return a rule: an instance of a class, or of one of a tuple of classes."""
+    return lambda value: isinstance(value, kind), words
 
 
 def is_phases(value):
@@ -368,25 +367,19 @@ PART_OF_CLASS = (is_part_of_class, "a number of photos, a fraction below 1, or N
 RULES: dict[type, dict[str, Any]] = {
     Recipe: {
         "source": (is_text, "the folder of the download"),
-        "classes": (lambda value: isinstance(value, tuple), "a tuple of names"),
-        "download": (lambda value: isinstance(value, str), "a text"),
+        "classes": instance_of(tuple, "a tuple of names"),
+        "download": instance_of(str, "a string"),
         "layout": one_of(None, *LAYOUTS),
-        "split": instance_of(Split),
+        "split": instance_of(Split, "Split(...)"),
         "validate_on_evaluation": one_of(False, True),
-        "official_counts": (
-            lambda value: value is None or isinstance(value, dict),
-            "None, or {split: photos}",
-        ),
-        "backbone": (
-            lambda value: isinstance(value, str) and value in BACKBONES,
-            ", ".join(sorted(BACKBONES)),
-        ),
+        "official_counts": instance_of((type(None), dict), "None, or {split: photos}"),
+        "backbone": one_of(*sorted(BACKBONES)),
         "preprocessing": one_of(None, "rescale"),
         "image_size": whole_number(1, None),
         "batch_size": whole_number(1),
-        "head": instance_of(Head),
+        "head": instance_of(Head, "Head(...)"),
         "method": one_of(*METHODS),
-        "augmentation": instance_of(Augmentation),
+        "augmentation": instance_of(Augmentation, "Augmentation(...)"),
         "views": whole_number(0, None, "auto"),
         "class_weights": one_of(None, "balanced"),
         "phases": (

@@ -19,11 +19,8 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 def fit(network, data, checkpoint, folder, tensorboard=False):
     """Train one phase; afterwards `network` has the trained weights.
 
-    Args:
-        network: from networks.build, with the layers of this phase unfrozen.
-        data: batches.PhaseData.
-        checkpoint: a checkpoint.Checkpoint, which knows the finished epochs and records new ones.
-        folder: for history.csv and the logs of TensorBoard.
+    Its layers are unfrozen already, and `data` is its batches.PhaseData. The checkpoint knows the
+    finished epochs and records new ones. history.csv and TensorBoard's logs go to `folder`.
     """
     phase = data.phase
     report_phase(network, data)

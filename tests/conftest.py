@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Not in alphabetical order: class order must come from the recipe, never from the folders.
 CLASSES = ("zebra", "Noodles/Pasta", "apple")
 
-# Convolutions and channels of each block of the thin VGG16.
-THIN_BLOCKS = ((2, 8), (2, 16), (3, 32), (3, 64), (3, 64))
+# Convolutions and channels of each block of the thin VGG16: as few as its block5 and its cuts need.
+THIN_BLOCKS = ((1, 8), (1, 16), (1, 32), (1, 64), (3, 64))
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,20 @@ def _compute_in_float32():
 def _in_an_empty_folder(tmp_path, monkeypatch):
     """Run each test in a folder of its own, which gets dataset/ and output/."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def untraced():
+    """Run TensorFlow's functions without tracing them, which takes a third of a tiny training.
+
+    Tests of what a script prints and writes use it. Those of numbers run what a user runs.
+    """
+    console.import_tensorflow()
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
@@ -112,9 +126,9 @@ def tiny_recipe(**changes):
 
 
 def thin_vgg16(include_top, weights, input_tensor):
-    """Return VGG16 without its top, layer by layer, with an eighth of its channels.
+    """Return VGG16 without its top, with fewer layers and an eighth of their channels.
 
-    A made training reads, copies, hashes and writes a 64th of the numbers.
+    TensorFlow traces the layers of each model that is trained, which takes longer than training.
     """
     import keras
 
@@ -125,6 +139,31 @@ def thin_vgg16(include_top, weights, input_tensor):
             x = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
         x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
     network = keras.Model(keras.utils.get_source_inputs(x), x, name="vgg16")
+    if weights is not None:
+        network.load_weights(weights)
+    return network
+
+
+def thin_resnet50(include_top, weights, input_tensor):
+    """Return ResNet50 without its top, with one or two thin blocks in each of its stacks."""
+    from keras import Model, layers
+    from keras.utils import get_source_inputs
+
+    def convolution(x, name, filters, size=1, strides=1):
+        x = layers.Conv2D(filters, size, strides, padding="same", name=f"{name}_conv")(x)
+        return layers.BatchNormalization(name=f"{name}_bn")(x)
+
+    x = layers.ReLU(name="conv1_relu")(convolution(input_tensor, "conv1", 8, 7, 2))
+    x = layers.MaxPooling2D(3, 2, padding="same", name="pool1_pool")(x)
+    for stack, blocks in ((2, 1), (3, 1), (4, 1), (5, 2)):
+        for block in range(1, blocks + 1):
+            name, strides = f"conv{stack}_block{block}", 2 if block == 1 and stack > 2 else 1
+            shortcut = convolution(x, f"{name}_0", 32, 1, strides) if block == 1 else x
+            x = layers.ReLU(name=f"{name}_1_relu")(convolution(x, f"{name}_1", 8, 1, strides))
+            x = layers.ReLU(name=f"{name}_2_relu")(convolution(x, f"{name}_2", 8, 3))
+            x = layers.Add(name=f"{name}_add")([shortcut, convolution(x, f"{name}_3", 32)])
+            x = layers.ReLU(name=f"{name}_out")(x)
+    network = Model(get_source_inputs(x), x, name="resnet50")
     if weights is not None:
         network.load_weights(weights)
     return network
@@ -181,16 +220,17 @@ def tiny(monkeypatch, thin, random_weights, quick_figures):
 
 @pytest.fixture(scope="session")
 def random_resnet(tmp_path_factory):
-    """Return the path of a weights file for ResNet50 holding random numbers."""
-    console.import_tensorflow()
-    import keras
-
-    return write_random_weights(tmp_path_factory.mktemp("weights"), keras.applications.ResNet50)
+    """Return the path of a weights file for the thin ResNet50 holding random numbers."""
+    return write_random_weights(tmp_path_factory.mktemp("weights"), thin_resnet50)
 
 
 @pytest.fixture
 def shortened(monkeypatch, thin, random_weights, random_resnet, quick_figures):
-    """Cut a row's pixels, epochs and steps down, and nothing else that its user sees."""
+    """Cut a row's network, pixels, epochs and steps down, and nothing else that its user sees."""
+    import keras
+
+    thin_resnet50.__module__ = keras.applications.ResNet50.__module__
+    monkeypatch.setattr(keras.applications, "ResNet50", thin_resnet50)
 
     def shorten(name, **changes):
         row = config.RECIPES[name]

@@ -33,6 +33,8 @@ from pyimagesearch import classifier, config, datasets, features, images, networ
 from pyimagesearch.recipe import Head
 from pyimagesearch.support import array_files, exports, files
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 NOBODY = 65534  # the id of Linux's user without any permissions
 ONE_PHASE = (tiny_phase("warmup", augment=False),)
 OUTPUT, FEATURES = Path("output/tiny"), Path("output/tiny/features")
@@ -538,7 +540,7 @@ def put_label(text):
         (put_label("-1"), "has label -1, which is not that of a class"),
         (put_label("0.5"), "has label 0.5, which is not that of a class"),
         (put_label("1"), "rows that are not the"),
-        (lambda rows: "", "is cut short"),
+        (lambda rows: "", "rows that are not the"),
     ],
     ids=[
         *("cut row", "cut number", "no last row", "no last column", "number missing", "nan"),

@@ -11,6 +11,8 @@ from conftest import Tuning, tiny_phase, tiny_recipe
 from pyimagesearch import checkpoint
 from pyimagesearch.support import files, fingerprints
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 FOLDER = Path("fine_tuning")
 
 

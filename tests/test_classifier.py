@@ -18,6 +18,8 @@ from pyimagesearch.recipe import Augmentation
 from pyimagesearch.support import files, sources
 from pyimagesearch.support.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 FINE_TUNE = Path("output/tiny/fine_tune")
 LOGISTIC_REGRESSION = Path("output/tiny/logistic_regression")
 

@@ -14,6 +14,8 @@ from pages import README, blocks, commands, read_page, run_all, table_rows
 
 from pyimagesearch import config, recipe
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 PAGES = sorted(page for folder in (".", "docs", "output") for page in (ROOT / folder).glob("*.md"))
 OWN_ROW, PYTHON_EXAMPLE = blocks("python")
 

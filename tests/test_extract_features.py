@@ -11,6 +11,8 @@ from conftest import CLASSES, SPLIT_NAMES, assert_one_error, leftovers, make_pho
 from pyimagesearch import config, datasets, features, images, networks
 from pyimagesearch.support import files
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 FOLDER = Path("output/tiny/features")
 CSVS = [f"{split}.csv" for split in SPLIT_NAMES]
 ZEBRA = Path("dataset/tiny/training/zebra/0_0.jpg")

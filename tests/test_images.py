@@ -20,6 +20,8 @@ from pyimagesearch import config, images
 from pyimagesearch.recipe import Augmentation
 from pyimagesearch.support.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 LEFT, RIGHT = (200, 30, 40), (20, 60, 180)
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tif": "TIFF"}
 EXIF_ORIENTATION = 0x0112

@@ -110,6 +110,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.soak
 def test_build_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path):
     SERVER.set_forkserver_preload(["conftest"])
     compare_with_killed_runs(tmp_path, None, BUILD, kills=2, before=[])

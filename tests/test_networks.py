@@ -281,7 +281,7 @@ def test_row_has_a_probability_per_class_and_can_be_cut_where_its_phases_begin(n
 
 
 @pytest.mark.parametrize(
-    "cut", ["block1_conv1", "block3_conv2", "block4_pool", "block5_pool", None]
+    "cut", ["block1_conv1", "block3_conv1", "block4_pool", "block5_pool", None]
 )
 def test_frozen_part_then_trained_part_equals_the_whole_network(network, cut):
     frozen_part, trained_part = networks.split_at(network, cut)
@@ -345,15 +345,15 @@ def test_layer_that_is_like_no_other_is_refused_with_the_last_ones(thin):
 
 def test_layer_in_a_residual_block_is_refused_with_its_two_neighbours():
     message = cut_error("conv5_block2_2_conv", backbone="ResNet50")
-    assert "allowed: conv5_block1_out or conv5_block2_add; ResNet50 cannot be cut in" in message
+    assert "allowed: conv5_block1_out or conv5_block2_add, where ResNet50 can be cut" in message
 
 
 @pytest.mark.parametrize(
     ("layer", "allowed"),
     [
-        ("photos", "allowed: block1_conv1 or a later layer"),
-        ("features", "allowed: None, or block5_pool or an earlier layer"),
-        ("head_dense", "allowed: None, or block5_pool or an earlier layer"),
+        ("photos", "allowed: block1_conv1, where VGG16 can be cut"),
+        ("features", "allowed: block5_pool, where VGG16 can be cut"),
+        ("head_dense", "allowed: block5_pool, where VGG16 can be cut"),
     ],
 )
 def test_layer_outside_the_backbone_is_refused_with_the_nearest_in_it(thin, layer, allowed):
@@ -431,17 +431,6 @@ def test_second_phase_changes_the_layers_after_the_cut_too_and_no_others(network
     networks.unfreeze_after(network, "block4_pool")
     train_a_step(network, tiny_phase("unfrozen", learning_rate=0.1))
     assert changed_layers(network, before) == {*BLOCK5, "head_dense", "probabilities"}
-
-
-def test_count_trainable_grows_and_shrinks_with_the_layers_that_are_trained():
-    network = networks.build(tiny_recipe(), None)
-    networks.unfreeze_after(network, None)
-    head = networks.count_trainable(network)
-    assert head == (512 * 8 + 8) + (8 * 3 + 3)
-    networks.unfreeze_after(network, "block4_pool")
-    assert networks.count_trainable(network) == head + 3 * (3 * 3 * 512 * 512 + 512)
-    networks.unfreeze_after(network, None)
-    assert networks.count_trainable(network) == head
 
 
 def test_batch_normalization_stays_frozen_while_the_layers_around_it_are_trained():

@@ -10,6 +10,8 @@ from pyimagesearch.recipe import Split
 from pyimagesearch.report import page
 from pyimagesearch.support import files
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 @pytest.fixture(params=["logistic_regression", "fine_tune"])
 def report_page(real_figures, trained, request):

@@ -12,6 +12,8 @@ from PIL import Image
 from pyimagesearch import config, datasets
 from pyimagesearch.support import files
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
 COPIES = Path("output/tiny/predictions")
 

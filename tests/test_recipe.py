@@ -109,7 +109,7 @@ def augmentation(**changes):
 # (changes of a row, what the error quotes, what it allows instead)
 WRONG = [
     ({"source": ""}, "source is ''", "the folder"),
-    ({"download": None}, "download is None", "a text"),
+    ({"download": None}, "download is None", "a string"),
     ({"classes": ()}, "classes is ()", "two names"),
     ({"classes": ("one",)}, "classes is ('one',)", "two names"),
     ({"classes": "ab"}, "classes is 'ab'", "a tuple"),

@@ -12,6 +12,8 @@ from conftest import CLASSES, assert_one_error, leftovers, read, tiny_phase
 from pyimagesearch import classifier, config, datasets, frozen, training
 from pyimagesearch.support import console, files, machine
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 BOTH = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
 OUTPUT = Path("output/tiny")
 # The cheapest fine-tuning that evaluates the stored outputs of the frozen layers.

@@ -78,14 +78,15 @@ def compute_metrics(truth, probabilities, classes):
 def report_text(photos, probabilities, mistakes):
     """Return the text of report.txt; `mistakes` are the positions of those to list."""
     truth, classes = photos.labels, photos.classes
+    matrix = confusion_counts(truth, probabilities)
     options = {"labels": range(len(classes)), "target_names": classes, "zero_division": 0}
     lines = [
         classification_report(truth, probabilities.argmax(axis=1), **options),
         "Confusion matrix (rows: true classes, columns: predicted classes)",
-        confusion_text(truth, probabilities, classes),
+        confusion_text(matrix, classes),
         "",
     ]
-    if pairs := most_confused(truth, probabilities, classes):
+    if pairs := most_confused(matrix, classes):
         support = dict(zip(classes, np.bincount(truth, minlength=len(classes)), strict=True))
         lines += ["The most confused pairs"]
         for true, predicted, count in pairs:
@@ -96,12 +97,8 @@ def report_text(photos, probabilities, mistakes):
     return "\n".join([*lines, ""])
 
 
-def confusion_text(truth, probabilities, classes):
-    """Return the confusion matrix as text: rows are true classes, columns predicted classes.
-
-    The columns are numbered; the names of the classes follow below.
-    """
-    matrix = confusion_counts(truth, probabilities)
+def confusion_text(matrix, classes):
+    """Return a confusion matrix as text: its columns are numbered, and the names follow below."""
     width = max(4, len(str(matrix.max())) + 1, len(f" ({len(classes) - 1})"))
     rows = ["".join(f"{count:>{width}}" for count in row) for row in matrix]
     header = "".join(f"{f'({number})':>{width}}" for number in range(len(classes)))
@@ -115,17 +112,14 @@ def confusion_counts(truth, probabilities):
     return confusion_matrix(truth, probabilities.argmax(axis=1), labels=labels)
 
 
-def most_confused(truth, probabilities, classes):
+def most_confused(matrix, classes):
     """Return [(true class, predicted class, count)] of mistakes, the most frequent pair first."""
-    matrix = confusion_counts(truth, probabilities)
-    np.fill_diagonal(matrix, 0)
-    most_frequent = np.argsort(-matrix, axis=None, kind="stable")[:MAX_PAIRS]
-    rows, columns = np.unravel_index(most_frequent, matrix.shape)
-    return [
+    pairs = [
         (classes[row], classes[column], int(matrix[row, column]))
-        for row, column in zip(rows, columns, strict=True)
-        if matrix[row, column]
+        for row, column in np.argwhere(matrix)
+        if row != column
     ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:MAX_PAIRS]
 
 
 def most_confident_mistakes(truth, probabilities, limit):
