@@ -184,6 +184,16 @@ def thin(monkeypatch):
     put_thin_vgg16(monkeypatch.setattr)
 
 
+@pytest.fixture
+def thin_resnet(monkeypatch):
+    """Let keras.applications.ResNet50 be the thin one in a test."""
+    console.import_tensorflow()
+    import keras
+
+    thin_resnet50.__module__ = keras.applications.ResNet50.__module__
+    monkeypatch.setattr(keras.applications, "ResNet50", thin_resnet50)
+
+
 def write_random_weights(folder, build):
     """Write a weights file for a backbone holding random numbers; return its path."""
     console.import_tensorflow()
@@ -225,12 +235,8 @@ def random_resnet(tmp_path_factory):
 
 
 @pytest.fixture
-def shortened(monkeypatch, thin, random_weights, random_resnet, quick_figures):
+def shortened(monkeypatch, thin, thin_resnet, random_weights, random_resnet, quick_figures):
     """Cut a row's network, pixels, epochs and steps down, and nothing else that its user sees."""
-    import keras
-
-    thin_resnet50.__module__ = keras.applications.ResNet50.__module__
-    monkeypatch.setattr(keras.applications, "ResNet50", thin_resnet50)
 
     def shorten(name, **changes):
         row = config.RECIPES[name]

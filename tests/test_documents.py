@@ -30,8 +30,8 @@ def small_rows(monkeypatch, thin, random_weights, quick_figures):
     """Make the recipes in the README's commands small, and add the one it tells a user to write."""
     rows = config.RECIPES | {"mine": read_row(OWN_ROW)}
     for name in ("sample", "mine"):
-        phases = tuple(replace(phase, epochs=1) for phase in rows[name].phases)
-        rows[name] = replace(rows[name], image_size=32, views=1, phases=phases)
+        phase = replace(rows[name].phases[0], epochs=1)
+        rows[name] = replace(rows[name], image_size=32, views=1, phases=(phase,))
     monkeypatch.setattr(config, "RECIPES", rows)
     monkeypatch.setattr(config, "WEIGHTS", random_weights)
     for label, name in enumerate(rows["mine"].classes):

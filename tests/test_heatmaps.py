@@ -62,7 +62,7 @@ def test_heat_map_is_0_everywhere_when_nothing_raises_the_score():
     [("VGG16", "flatten", 4), ("VGG16", "average", 4), ("ResNet50", "average", 2)],
 )
 def test_heat_maps_of_a_backbone_have_one_number_per_position_of_its_last_maps(
-    backbone, pooling, size
+    thin, thin_resnet, backbone, pooling, size
 ):
     head = Head(pooling=pooling, units=8, dropout=0.5, output="softmax")
     recipe = tiny_recipe(backbone=backbone, image_size=64, head=head, phases=(tiny_phase("head"),))

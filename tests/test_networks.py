@@ -203,6 +203,7 @@ def efficientnet(normalizing_weights):
     return networks.build(EFFICIENTNET, normalizing_weights)
 
 
+@pytest.mark.soak
 def test_weights_from_a_file_give_the_network_that_keras_builds_from_its_download(
     efficientnet, normalizing_weights, monkeypatch
 ):
@@ -483,6 +484,7 @@ def test_with_frozen_part_trains_the_variables_of_the_network():
     assert list(map(id, model.trainable_weights)) == list(map(id, network.trainable_weights))
 
 
+@pytest.mark.soak
 def test_dropout_layers_of_efficientnet_drop_nothing_while_they_are_frozen(efficientnet):
     is_dropout = keras.layers.Dropout
     assert sum(isinstance(layer, is_dropout) for layer in efficientnet.layers) > 5
@@ -621,6 +623,7 @@ def test_float32_copy_shares_no_weight_with_the_network(network):
     assert networks.weights_digest(network) == before
 
 
+@pytest.mark.soak
 def test_float32_copy_normalizes_pixels_as_the_network_does(efficientnet):
     expected = output_of(efficientnet, make_photos())
     assert np.ptp(expected) > 0.01
