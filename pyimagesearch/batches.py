@@ -67,10 +67,7 @@ class PhaseData:
         return networks.with_frozen_part(network, self.phase.unfreeze_after)
 
     def as_datasets(self, model_input, first_epoch, errors):
-        """Return the (training, validation) batches as tf.data.Datasets, for `fit`.
-
-        The training batches do not end. Arguments are those of `as_dataset`.
-        """
+        """Return the (endless training, validation) batches as tf.data.Datasets, for `fit`."""
         endless, count = tf.data.INFINITE_CARDINALITY, self.count_batches(self.photos.validation)
         training = partial(self.training_batches, first_epoch)
         return (
@@ -99,10 +96,8 @@ class PhaseData:
         """Return (model, inputs) that give the probabilities of every evaluation photo, in order.
 
         Layers that are frozen in every phase give the same output after each, so it is computed
-        once and stored, if the disk has room. Else the photos go through the whole network.
-
-        Args:
-            network: the float32 copy of the network.
+        once and stored, if the disk has room. Else the photos go through the whole network. This
+        is the float32 copy of the network.
         """
         recipe, output = self.recipe, frozen.evaluation_output(self.recipe, self.views)
         if output is not None and output in self.store:

@@ -84,10 +84,7 @@ def both_classes(probabilities):
 
 
 def predict_batches(predict, batches, advance):
-    """Return the (n, classes) probabilities of all batches, in order.
-
-    `predict` is a function from a batch to probabilities, `advance` is called with its size.
-    """
+    """Return the (n, classes) probabilities of all batches; `advance` is given each one's size."""
     probabilities = []
     for batch in batches:
         probabilities.append(predict(batch))
@@ -136,10 +133,7 @@ def finish(folder, metrics, report, fingerprint, splits, seed):
 
 
 def fingerprint(recipe, splits, folder, settings):
-    """Return what the classifier in output/<recipe>/<method> is made from.
-
-    `settings` has the values of the settings in config.py that SETTINGS lists.
-    """
+    """Return what the classifier in output/<recipe>/<method> is made from, with its SETTINGS."""
     parts = features.fingerprint(recipe, splits, settings["PRECISION"], settings["WEIGHTS"])
     parts |= {name: value for name, value in settings.items() if name not in parts}
     if Path(folder).name == "logistic_regression":

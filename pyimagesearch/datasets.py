@@ -21,8 +21,8 @@ from pyimagesearch.support.errors import UserError
 def find_originals(recipe, split_names, seed):
     """Return the photos of a recipe's download as a list of layouts.Original, split after split.
 
-    The seed is for the shuffle, if the download has no splits. Raises UserError if the download is
-    missing, is incomplete, or has other classes.
+    If the download has no splits, the seed shuffles it. Raises UserError if it is missing, is
+    incomplete, or has other classes.
     """
     source = Path(recipe.source)
     if not source.is_dir():

@@ -21,10 +21,7 @@ BLOCKS_AHEAD = 2  # blocks that threads parse while one is used
 
 
 def fingerprint(recipe, splits, precision, weights):
-    """Return what the features of a recipe are made from.
-
-    `precision` and `weights` are config.PRECISION and config.WEIGHTS.
-    """
+    """Return what the features of a recipe are made from, with config.PRECISION and WEIGHTS."""
     parts = {
         "classes": recipe.classes,
         "backbone": recipe.backbone,
@@ -104,10 +101,7 @@ def require(folder, recipe, wanted, split_names):
 
 
 def read_split(path, photos, columns):
-    """Return the (n, columns) float32 features of a split, in the order of its photos.
-
-    Errors are those of `read_blocks`.
-    """
+    """Return the (n, columns) float32 features of a split, in the order of its photos."""
     rows, start = np.empty((len(photos), columns), np.float32), 0
     for block in read_blocks(path, photos, columns):
         rows[start : start + len(block)] = block
@@ -162,43 +156,24 @@ def parse_csv(path, class_count):
 def parse_block(block, path):
     """Return whole rows of a CSV, given as bytes, as a (rows, 1 + features) float32 array.
 
-    CSV readers are slow with 25,000 columns, so the values are read as one long column. Most
-    outputs of a ReLU are 0, and these need no reader.
+    CSV readers are slow with 25,000 columns, so the values are read as one long column.
     """
-    characters = np.frombuffer(block, np.uint8)
-    row_ends = np.flatnonzero(characters == ord("\n"))
-    is_separator = characters == ord(",")
-    is_separator[row_ends] = True
-    value_ends = np.flatnonzero(is_separator)
-    row_lengths = np.diff(np.searchsorted(value_ends, row_ends), prepend=-1)
-    if row_lengths.min() == 1 or row_lengths.min() < row_lengths.max():
+    lengths = [row.count(b",") + 1 for row in block.splitlines()]
+    if min(lengths) == 1 or min(lengths) < max(lengths):
         raise UserError(f"{path} is damaged: its rows differ in length. {remedy(path)}")
-    is_zero = lone_zeros(characters, is_separator)
-    nonzero = np.flatnonzero(~is_zero[value_ends - 1])
-    # The separator after a zero is left out with it.
-    is_zero[1:] |= is_zero[:-1]
-    values = read_column(characters[np.flatnonzero(~is_zero)].tobytes(), path)
-    if len(values) != len(nonzero) or not np.isfinite(values).all():
+    values = read_column(block.replace(b",", b"\n"), path)
+    if len(values) != sum(lengths) or not np.isfinite(values).all():
         raise UserError(f"{path} contains values that are not numbers. {remedy(path)}")
-    table = np.zeros(len(value_ends), np.float32)
-    table[nonzero] = values
-    return table.reshape(len(row_ends), -1)
-
-
-def lone_zeros(characters, is_separator):
-    """Return for each character whether it is a 0 between two separators."""
-    zeros = np.zeros(len(characters), bool)
-    zeros[1:-1] = (characters[1:-1] == ord("0")) & is_separator[:-2] & is_separator[2:]
-    return zeros
+    return values.reshape(len(lengths), -1)
 
 
 def read_column(text, path):
-    """Return the float32 values in `text`, bytes with a comma or newline after each value."""
+    """Return the float32 values in `text`, bytes with one value per line."""
     import polars
 
     try:
         return polars.read_csv(
-            text.replace(b",", b"\n"),
+            text,
             has_header=False,
             schema={"value": polars.Float32},
             quote_char=None,

@@ -200,10 +200,7 @@ def compute(outputs, network, recipe, splits, seed, folder, keep=()):
 
 
 def outputs_that_fit(folder, outputs, stored):
-    """Return the Outputs that the disk has room for: all, or all but the evaluation.
-
-    Raises UserError if there is no room for the others either.
-    """
+    """Return the Outputs that the disk has room for: all, or all but the evaluation."""
     if not outputs:
         return outputs
     Path(folder).mkdir(parents=True, exist_ok=True)

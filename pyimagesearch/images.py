@@ -221,10 +221,7 @@ def transform_matrix(angle, shift, shear, zoom, size):
 
 
 def apply_transform(photo, matrix):
-    """Return a photo changed by a matrix of transform_matrix.
-
-    Areas from outside the photo are filled by repeating its nearest edge.
-    """
+    """Return a photo changed by a transform_matrix; gaps are filled with the nearest edge."""
     options = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
     return cv2.warpAffine(photo, matrix, photo.shape[1::-1], **options)
 

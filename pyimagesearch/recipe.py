@@ -128,19 +128,13 @@ def reports_wrong_fields(row_class):
                 raise UserError(unknown_field(row_class, name, names))
         for field in fields(row_class)[len(values) :]:
             if field.default is MISSING and field.name not in named:
-                raise UserError(missing_field(row_class, field.name))
+                message = f"{row_class.__name__}(...) needs the field {field.name!r}, which has no "
+                hint = ". A row derived from another has it: replace(FOOD11, ...)"
+                raise UserError(f"{message}default{hint if row_class is Recipe else ''}")
         plain_init(self, *values, **named)
 
     row_class.__init__ = __init__
     return row_class
-
-
-def missing_field(row_class, name):
-    """Return the message for a field that has no default and no value."""
-    message = f"{row_class.__name__}(...) needs the field {name!r}, which has no default"
-    if row_class is Recipe:
-        return f"{message}. A row derived from another has it: replace(FOOD11, ...)"
-    return message
 
 
 def unknown_field(row_class, name, names):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, make_photo
+from conftest import CLASSES, make_photo, tiny_recipe
 from PIL import Image
 
 from pyimagesearch import images
@@ -88,17 +88,21 @@ def test_smooth_is_the_exponential_moving_average():
     assert figures.smooth([1, 2, 3], 0) == [1, 2, 3]
 
 
-def test_learning_has_a_smoothed_figure_only_when_smoothing_is_set(tmp_path):
-    figures.draw_learning(tmp_path, "plain", ROWS, "title", 0)
-    figures.draw_learning(tmp_path, "both", ROWS, "title", 0.8)
-    drawn = sorted(path.name for path in tmp_path.glob("*.png"))
-    assert drawn == ["both.png", "both_smoothed.png", "plain.png"]
+def history_figures(folder, rows, smoothing):
+    """Draw the history of a recipe into a folder; return the names of its figures."""
+    figures.draw_history(folder, tiny_recipe(smoothing=smoothing), rows)
+    return sorted(path.name for path in folder.glob("*.png"))
 
 
-def test_smoothed_figure_of_an_earlier_training_is_deleted(tmp_path):
-    figures.draw_learning(tmp_path, "history", ROWS, "title", 0.8)
-    figures.draw_learning(tmp_path, "history", ROWS, "title", 0)
-    assert [path.name for path in tmp_path.glob("*.png")] == ["history.png"]
+def test_history_has_a_figure_per_phase_and_of_several_one_of_all(tmp_path):
+    assert history_figures(tmp_path / "one", ROWS[:2], smoothing=0) == ["a.png"]
+    assert history_figures(tmp_path / "two", ROWS, smoothing=0) == ["a.png", "b.png", "history.png"]
+
+
+def test_history_has_smoothed_figures_only_when_smoothing_is_set(tmp_path):
+    assert history_figures(tmp_path, ROWS[:2], smoothing=0.8) == ["a.png", "a_smoothed.png"]
+    # Those of an earlier training are deleted.
+    assert history_figures(tmp_path, ROWS[:2], smoothing=0) == ["a.png"]
 
 
 # Sheets of photos

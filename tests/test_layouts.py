@@ -32,7 +32,7 @@ def touch(*paths):
 
 def read(download, layout=None):
     """Return {path: (class, split)} of a download."""
-    originals = layouts.read_download(download, layout)
+    originals = layouts.read_download(download, layout or layouts.recognise(download))
     return {str(photo.path): (download.classes[photo.label], photo.split) for photo in originals}
 
 
@@ -149,7 +149,7 @@ def test_number_key_sorts_9_before_10():
 def test_read_download_refuses_other_data_and_names_it(paths, layout, message):
     touch(*paths)
     with pytest.raises(UserError, match=message):
-        layouts.read_download(TINY, layout)
+        layouts.read_download(TINY, layout or layouts.recognise(TINY))
 
 
 # Names

@@ -24,10 +24,7 @@ STYLE = {"dpi": 100, "layout": "constrained"}
 
 
 def draw_confusion(path, matrix, classes):
-    """Draw a confusion matrix: rows are true classes, columns predicted classes.
-
-    Each cell is shaded by its share of the true class.
-    """
+    """Draw a confusion matrix: its rows are true classes, and shades are shares of a row."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 3 + 0.75 * min(len(classes), MAX_CELLS)
     figure, axes = plt.subplots(figsize=(side + 1.5, side), **STYLE)
@@ -118,32 +115,25 @@ def draw_augmentation(folder, recipe, photo, seed):
 
 
 def draw_history(folder, recipe, history):
-    """Draw the curves of each phase in the rows of history.csv and, of several, all together."""
-    names = list(dict.fromkeys(row["phase"] for row in history))
-    for name in names:
-        rows = [row for row in history if row["phase"] == name]
-        draw_learning(folder, name, rows, f"{recipe.name}: {name}", recipe.smoothing)
-    if len(names) > 1:
-        draw_learning(folder, "history", history, f"{recipe.name}: all phases", recipe.smoothing)
+    """Draw the curves of each phase in the rows of history.csv and, of several, all together.
 
-
-def draw_learning(folder, stem, rows, title, smoothing):
-    """Draw training curves to <stem>.png and their moving average to <stem>_smoothed.png.
-
-    If `smoothing` is 0, there is no moving average, and one from an earlier training is deleted.
+    A recipe with `smoothing` also gets their moving averages. Else, earlier ones are deleted.
     """
-    draw_curves(folder / f"{stem}.png", rows, title)
-    smoothed = folder / f"{stem}_smoothed.png"
-    files.remove(smoothed)
-    if smoothing:
-        draw_curves(smoothed, rows, title, smoothing)
+    names = list(dict.fromkeys(row["phase"] for row in history))
+    curves = {name: [row for row in history if row["phase"] == name] for name in names}
+    if len(names) > 1:
+        curves["history"] = history
+    for name, rows in curves.items():
+        title = f"{recipe.name}: {'all phases' if name == 'history' else name}"
+        draw_curves(folder / f"{name}.png", rows, title)
+        smoothed = folder / f"{name}_smoothed.png"
+        files.remove(smoothed)
+        if recipe.smoothing:
+            draw_curves(smoothed, rows, title, recipe.smoothing)
 
 
 def draw_curves(path, rows, title, smoothing=0):
-    """Draw loss and accuracy per epoch, on the training and the validation photos.
-
-    `smoothing` is the factor of a moving average, from 0 (none) to 1.
-    """
+    """Draw loss and accuracy per epoch; `smoothing` is the factor of a moving average, 0 to 1."""
     phases = [row["phase"] for row in rows]
     starts = [epoch for epoch in range(1, len(rows)) if phases[epoch] != phases[epoch - 1]]
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), **STYLE)

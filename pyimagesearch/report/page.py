@@ -54,10 +54,7 @@ def write(folder, recipe):
 
 
 def sections(folder, phases):
-    """Return [(heading, paths of PNGs)] in the order of the page. A file may be missing.
-
-    `phases` are the names of the phases; logistic regression has none.
-    """
+    """Return [(heading, paths of PNGs)] in the order of the page. A file may be missing."""
 
     def evaluation(stem):
         return [folder / f"{stem}{name}.png" for name in ("confusion", "mistakes", "uncertain")]

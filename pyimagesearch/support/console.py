@@ -206,9 +206,8 @@ def import_tensorflow():
 class Stopwatch:
     """Measures the seconds since it was made, and those of earlier runs that were interrupted.
 
-    They are in a small JSON file, if there is a `path`; a damaged one counts as 0 seconds. The
-    `key` stands for the work that is measured: seconds of other work do not count. In a `with`
-    block, an exception saves the seconds.
+    They are in the JSON file at `path`, if there is one that is intact. The `key` stands for the
+    work that is measured. In a `with` block, an exception saves the seconds.
     """
 
     def __init__(self, path=None, key=""):

@@ -42,11 +42,11 @@ class Original(NamedTuple):
     split: str | None  # None: the layout has no splits
 
 
-def read_download(download, layout=None):
+def read_download(download, layout):
     """Return the photos of a Download as a list of Original.
 
-    `layout` is a name from the list above; None: recognise it. Raises UserError if the download is
-    incomplete, has other classes, or has no known layout.
+    `layout` is a name from the list above. Raises UserError if the download is incomplete, has
+    other classes, or has no known layout.
     """
     find = {
         "flat": find_flat,
@@ -55,7 +55,7 @@ def read_download(download, layout=None):
         "numbered": find_numbered,
         "unsplit": find_unsplit,
     }
-    return find[layout or recognise(download)](download)
+    return find[layout](download)
 
 
 def recognise(download):

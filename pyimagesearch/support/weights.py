@@ -33,10 +33,7 @@ def find_weights(backbone, setting):
 
 @contextmanager
 def explain_errors(backbone, weights):
-    """Turn the errors of Keras when it downloads or loads weights into one line with a remedy.
-
-    `weights` is what find_weights returned, or None for random weights.
-    """
+    """Turn Keras' errors about weights into one line with a remedy; None: random weights."""
     try:
         # Keras warns of every layer that it skips before it raises.
         with warnings.catch_warnings(action="ignore"):
