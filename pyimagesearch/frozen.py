@@ -1,4 +1,4 @@
-"""Outputs of frozen layers: list what a training needs, compute what is missing, read it back.
+"""Outputs of frozen layers: list what training needs, compute what is missing, read it back.
 
 A frozen layer gives the same output for the same picture in every epoch. So its outputs are
 computed once, stored on disk, and read by every epoch. Augmentation goes before the frozen layers:
@@ -98,7 +98,7 @@ def evaluation_output(recipe, views):
 
 
 def needed(recipe, views, first=0):
-    """Return the Outputs that a training needs from phase number `first` on, sources first.
+    """Return the Outputs that training needs from phase number `first` on, sources first.
 
     Only the recipe and the Views decide: nothing is computed or looked up here.
     """
@@ -138,7 +138,7 @@ def route(output, outputs):
 
 
 class Store:
-    """The stored Outputs of a training: one file each, read through memory maps."""
+    """The stored Outputs of a training run: one file each, read through memory maps."""
 
     def __init__(self, stored):
         # Readers need not know what an Output was computed from.

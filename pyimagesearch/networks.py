@@ -18,10 +18,7 @@ from pyimagesearch.support.errors import UserError
 PHOTOS = "photos"  # the input
 FEATURES = "features"  # the layer that turns the last feature map into one row per photo
 PROBABILITIES = "probabilities"  # the last layer
-POOLINGS = {
-    "flatten": keras.layers.Flatten,
-    "average": keras.layers.GlobalAveragePooling2D,
-}
+POOLINGS = {"flatten": keras.layers.Flatten, "average": keras.layers.GlobalAveragePooling2D}
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 # How many photos a CPU predicts at once. 32 need twice the memory, give the same bits and are not

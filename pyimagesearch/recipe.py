@@ -116,6 +116,9 @@ class Recipe:
     name: str = ""  # filled in by `checked` with the row's key
 
 
+# The rest of this file finds mistakes in the recipes. You can skip it on a first reading.
+
+
 def reports_wrong_fields(row_class):
     """Let a dataclass report a misspelt or missing field in one sentence, with the remedy."""
     plain_init = row_class.__init__

@@ -94,9 +94,9 @@ class BlockObjective:
     logit of the second class.
     """
 
-    def __init__(self, array_file, labels, classes):
-        self.array_file, self.labels, self.classes = array_file, labels, classes
-        self.shape = (1 if classes == 2 else classes, array_file.shape[1] + 1)
+    def __init__(self, array_file, labels, class_count):
+        self.array_file, self.labels, self.class_count = array_file, labels, class_count
+        self.shape = (1 if class_count == 2 else class_count, array_file.shape[1] + 1)
 
     def __call__(self, parameters):
         """Return (loss, gradient) of flat parameters."""
@@ -110,7 +110,7 @@ class BlockObjective:
             logits = self.all_logits(rows @ coefficients.T.astype(np.float32) + intercepts)
             labels = self.labels[start : start + BLOCK_ROWS]
             loss -= log_softmax(logits, axis=1)[np.arange(len(labels)), labels].sum()
-            errors = softmax(logits, axis=1) - np.eye(self.classes)[labels]
+            errors = softmax(logits, axis=1) - np.eye(self.class_count)[labels]
             errors = errors[:, -len(parameters) :]
             gradient[:, :-1] += errors.T.astype(np.float32) @ rows
             gradient[:, -1] += errors.sum(axis=0)
@@ -120,7 +120,7 @@ class BlockObjective:
 
     def all_logits(self, logits):
         """Return (rows, classes) logits; that of the first of two classes is 0."""
-        return np.pad(logits, ((0, 0), (1, 0))) if self.classes == 2 else logits
+        return np.pad(logits, ((0, 0), (1, 0))) if self.class_count == 2 else logits
 
 
 def as_regression(parameters, iterations):
