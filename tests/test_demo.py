@@ -80,19 +80,24 @@ def test_first_photo_is_relative_to_the_project_only_if_the_dataset_is_in_it(
 def test_table_shows_accuracy_training_time_and_files_to_open(demo, monkeypatch, tmp_path):
     monkeypatch.setattr(demo, "ROOT", tmp_path)
     output = tmp_path / config.OUTPUT_DIR / "sample"
+    photos = {
+        "photos": {"evaluation": 84},
+        "classes": {"Fish": {"support": 23}, "Fruit": {"support": 61}},
+    }
     metrics = {
-        "logistic_regression": {"accuracy": 0.75, "seconds": 2.4, "feature_seconds": 16.2},
-        "fine_tune": {"accuracy": 0.8214, "seconds": 131.4},
+        "logistic_regression": {"accuracy": 63 / 84, "seconds": 2.4, "feature_seconds": 16.2},
+        "fine_tune": {"accuracy": 69 / 84, "seconds": 131.4},
     }
     for method, values in metrics.items():
         (output / method).mkdir(parents=True)
-        (output / method / "metrics.json").write_text(json.dumps(values))
+        (output / method / "metrics.json").write_text(json.dumps(values | photos))
     for name in ("fine_tune/report.html", "predictions/1.png"):
         (output / name).parent.mkdir(exist_ok=True)
         (output / name).touch()
     text = demo.table("sample")
     # Logistic regression needs the features first, so their time counts too.
-    assert re.search(r"logistic_regression +0\.750 +19\n", text)
-    assert re.search(r"fine_tune +0\.821 +131\n", text)
+    assert re.search(r"logistic_regression +0\.750 +0\.65 to 0\.83 +19\n", text)
+    assert re.search(r"fine_tune +0\.821 +0\.73 to 0\.89 +131\n", text)
+    assert re.search(r"most frequent class +0\.726\n", text)
     files = ["output/sample/fine_tune/report.html", "output/sample/predictions/1.png"]
     assert text.split("open in a browser:\n")[1].split() == files

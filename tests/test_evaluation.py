@@ -6,13 +6,13 @@ from conftest import make_photo
 from PIL import Image
 
 from pyimagesearch.datasets import Photos
-from pyimagesearch.report import evaluation
+from pyimagesearch.report import evaluation, intervals
 
 CLASSES = ("zebra", "Noodles/Pasta", "apple")
 TRUTH = np.array([0, 0, 1, 1, 2, 2])
 # The third photo is predicted as apple, the last as zebra; the others are correct.
 PREDICTED = np.array([0, 0, 2, 1, 2, 0])
-PROBABILITIES = np.eye(3)[PREDICTED] * 0.8 + 0.1
+PROBABILITIES = np.eye(3)[PREDICTED] * 0.7 + 0.1
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,8 @@ def test_numbers_are_the_ones_computed_by_hand():
     assert zebra["f1"] == pytest.approx(0.8)
     assert zebra["support"] == 2
     assert numbers["classes"]["Noodles/Pasta"]["recall"] == 0.5
+    assert numbers["accuracy_interval"] == intervals.interval(4 / 6, 6)
+    assert numbers["baseline"] == {"class": "zebra", "accuracy": pytest.approx(1 / 3)}
 
 
 def test_class_that_is_never_predicted_has_precision_0_and_no_warning(recwarn):
@@ -54,7 +56,8 @@ def test_class_that_is_never_predicted_has_precision_0_and_no_warning(recwarn):
 
 
 def test_text_lists_the_classes_in_the_order_of_the_recipe(photos):
-    lines = evaluation.report_text(photos, PROBABILITIES, []).splitlines()
+    metrics = evaluation.compute_metrics(TRUTH, PROBABILITIES, CLASSES)
+    lines = evaluation.report_text(metrics, photos, PROBABILITIES, []).splitlines()
     names = [line.strip().split("  ")[0] for line in lines[2:5]]
     assert names == list(CLASSES)
 
@@ -96,20 +99,21 @@ def test_no_pair_is_confused_when_every_prediction_is_correct():
     assert evaluation.most_confused(np.eye(3, dtype=int), CLASSES) == []
 
 
-def test_predictions_are_sorted_by_the_probability_of_the_true_class():
+def test_mistakes_are_sorted_by_the_probability_of_the_wrong_class():
     truth = np.array([0, 0, 0, 0])
-    first = np.array([0.9, 0.2, 0.6, 0.4])
+    # The third mistake gives the true class more than the second does, and is more confident.
+    probabilities = np.array([[0.9, 0.1, 0], [0.1, 0.5, 0.4], [0.2, 0.8, 0], [0.45, 0.55, 0]])
+    assert list(evaluation.most_confident_mistakes(truth, probabilities, 9)) == [2, 3, 1]
+    assert list(evaluation.most_confident_mistakes(truth, probabilities, 1)) == [2]
+
+
+def test_only_uncertain_predictions_are_among_the_least_confident():
+    truth = np.array([0, 0, 0, 0, 0])
+    first = np.array([0.89, 1.0, 0.6, 0.4, 0.91])
     probabilities = np.stack([first, 1 - first], axis=1)
-    assert list(evaluation.most_confident_mistakes(truth, probabilities, 9)) == [1, 3]
     assert list(evaluation.least_confident_correct(truth, probabilities, 9)) == [2, 0]
     assert list(evaluation.least_confident_correct(truth, probabilities, 1)) == [2]
-
-
-def test_prediction_printed_as_100_percent_is_not_among_the_least_confident():
-    truth = np.array([0, 0, 0, 0])
-    first = np.array([1.0, 0.9999, 1 - 1e-12, 0.99996])
-    probabilities = np.stack([first, 1 - first], axis=1)
-    assert list(evaluation.least_confident_correct(truth, probabilities, 9)) == [1]
+    assert list(evaluation.least_confident_correct(truth[:0], probabilities[:0], 9)) == []
 
 
 # Files
@@ -126,21 +130,30 @@ def test_evaluation_writes_its_pictures_and_lists_pairs_and_mistakes(photos, tmp
     assert numbers["accuracy"] == pytest.approx(4 / 6)
     assert "Noodles/Pasta predicted as apple: 1 of 2" in text
     assert "The most confident mistakes" in text
-    assert "2.jpg: Noodles/Pasta predicted as apple (90.00%)" in text
+    assert "2.jpg: Noodles/Pasta predicted as apple (80.00%)" in text
+
+
+def test_accuracy_is_reported_and_printed_with_its_interval_and_baseline(photos, tmp_path, capsys):
+    line = 'accuracy 0.667 on 6 photos (95 % interval 0.30 to 0.90; always "zebra": 0.33)'
+    for stem, name in (("warmup_", "warmup"), ("", "evaluation")):
+        _, text = evaluation.save_evaluation(tmp_path, stem, photos, PROBABILITIES, 9)
+        assert line in text.splitlines()
+        assert f"[INFO] {name}: {line}\n" in capsys.readouterr().err
 
 
 def test_captions_have_both_classes_for_a_mistake_and_one_for_a_correct_prediction(photos):
     captions = [evaluation.caption(position, photos, PROBABILITIES) for position in (0, 2)]
     assert captions == [
-        "0.jpg: zebra (90.00%)",
-        "2.jpg: Noodles/Pasta predicted as apple (90.00%)",
+        "0.jpg: zebra (80.00%)",
+        "2.jpg: Noodles/Pasta predicted as apple (80.00%)",
     ]
 
 
-def test_sheet_of_mistakes_is_deleted_when_there_are_no_mistakes(photos, tmp_path):
+def test_sheets_are_deleted_when_there_are_no_mistakes_and_no_uncertain_photos(photos, tmp_path):
     evaluation.save_evaluation(tmp_path, "", photos, PROBABILITIES, 9)
-    assert (tmp_path / "mistakes.png").exists()
+    sheets = {"mistakes.png", "uncertain.png"}
+    assert sheets <= {path.name for path in tmp_path.iterdir()}
     _, text = evaluation.save_evaluation(tmp_path, "", photos, np.eye(3)[TRUTH], 9)
-    assert not (tmp_path / "mistakes.png").exists()
+    assert not sheets & {path.name for path in tmp_path.iterdir()}
     assert "No mistakes" in text
     assert "The most confused pairs" not in text

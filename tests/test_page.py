@@ -23,6 +23,9 @@ def test_page_has_the_accuracy_every_class_every_picture_and_every_setting(repor
     text = report_page.read_text(encoding="utf-8")
     metrics = files.read_json(report_page.parent / "metrics.json")
     assert f"<dd>{metrics['accuracy']:.1%}</dd>" in text
+    low, high = metrics["accuracy_interval"]
+    assert f"{low:.1%} to {high:.1%}</dd>" in text
+    assert f"<dd>{metrics['baseline']['accuracy']:.1%}</dd>" in text
     for name in metrics["classes"]:
         assert f"<td>{name}</td>" in text
     drawn = [*report_page.parent.glob("*.png"), report_page.parent.parent / "first_look.png"]

@@ -127,7 +127,8 @@ def test_food5k_label_0_is_non_food_although_food_sorts_first(follow):
     assert len(header.split(",")) == 1 + 2 * 2 * 64
     mistakes = set() if "No mistakes" in out else {"mistakes.png"}
     drawn = pictures("food5k", "logistic_regression")
-    assert drawn == {"confusion.png", "uncertain.png"} | mistakes
+    # There may be no correct prediction that is uncertain.
+    assert drawn - {"uncertain.png"} == {"confusion.png"} | mistakes
 
 
 def test_food11_trains_two_phases_with_a_slash_in_its_class_names(follow):

@@ -72,12 +72,18 @@ def relative(path):
 
 def table(recipe):
     """Return the accuracy and training time of both methods and the files to look at, as text."""
+    from pyimagesearch.report import intervals
+
     folder = ROOT / config.OUTPUT_DIR / recipe
-    lines = ["", f"{'method':<22}{'accuracy':>9}{'seconds':>9}"]
+    lines = ["", f"{'method':<22}{'accuracy':>9}{'95 % interval':>16}{'seconds':>9}"]
     for method in METHODS:
         metrics = json.loads((folder / method / "metrics.json").read_text())
+        accuracy, count = metrics["accuracy"], metrics["photos"]["evaluation"]
+        interval = intervals.interval_text(accuracy, count)
         seconds = metrics["seconds"] + metrics.get("feature_seconds", 0)
-        lines.append(f"{method:<22}{metrics['accuracy']:>9.3f}{seconds:>9.0f}")
+        lines.append(f"{method:<22}{accuracy:>9.3f}{interval:>16}{seconds:>9.0f}")
+    always = intervals.baseline(metrics["classes"])["accuracy"]
+    lines.append(f"{'most frequent class':<22}{always:>9.3f}")
     results = *sorted(folder.rglob("report.html")), *sorted(folder.glob("predictions/*.png"))
     lines += ["", "open in a browser:", *(f"  {relative(path)}" for path in results)]
     return "\n".join(lines)

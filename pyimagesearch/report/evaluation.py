@@ -5,14 +5,14 @@ from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as scores_per_class
 
 from pyimagesearch import images
-from pyimagesearch.report import figures
+from pyimagesearch.report import figures, intervals
 from pyimagesearch.support import console, files
 
 MAX_PAIRS = 10  # confused pairs of classes in a report
-# From here on, a probability is printed as 100.00%.
-CERTAIN = 0.99995
+# Below this probability, more than one in ten predictions of a calibrated classifier are wrong.
+UNCERTAIN = 0.9
 MISTAKES_TITLE = "The most confident mistakes"
-UNCERTAIN_TITLE = "The least confident correct predictions"
+UNCERTAIN_TITLE = f"Correct predictions below {UNCERTAIN:.0%}, the least confident first"
 
 
 def save_evaluation(folder, stem, photos, probabilities, limit):
@@ -35,9 +35,11 @@ def save_evaluation(folder, stem, photos, probabilities, limit):
     mistakes_path, uncertain_path = folder / f"{stem}mistakes.png", folder / f"{stem}uncertain.png"
     draw_predictions(mistakes_path, MISTAKES_TITLE, mistakes, photos, probabilities)
     draw_predictions(uncertain_path, UNCERTAIN_TITLE, uncertain, photos, probabilities)
-    report = report_text(photos, probabilities, mistakes)
+    metrics = compute_metrics(truth, probabilities, classes)
+    report = report_text(metrics, photos, probabilities, mistakes)
     console.show(report)
-    return compute_metrics(truth, probabilities, classes), report
+    console.info(f"{stem.removesuffix('_') or 'evaluation'}: {intervals.accuracy_text(metrics)}")
+    return metrics, report
 
 
 def evaluate_phase(network, data, history, folder):
@@ -54,17 +56,15 @@ def evaluate_phase(network, data, history, folder):
     predict = classifier.probabilities_function(model)
     with console.progress(f"evaluation after {phase.name}", len(photos)) as advance:
         probabilities = classifier.predict_batches(predict, inputs, advance)
-    metrics, report = save_evaluation(
-        folder, f"{phase.name}_", photos, probabilities, recipe.mistakes
-    )
-    console.info(f"{phase.name}: accuracy {metrics['accuracy']:.3f} on {len(photos):,} photos")
-    return metrics, report
+    return save_evaluation(folder, f"{phase.name}_", photos, probabilities, recipe.mistakes)
 
 
 def compute_metrics(truth, probabilities, classes):
-    """Return {"accuracy": float, "classes": {name: {"precision", "recall", "f1", "support"}}}.
+    """Return the metrics of an evaluation, from 0 to 1, as metrics.json has them.
 
-    All metrics are from 0 to 1, but support is the number of photos of the class.
+    They are {"accuracy", "accuracy_interval": [low, high], "baseline": {"class", "accuracy"},
+    "classes": {name: {"precision", "recall", "f1", "support"}}}; support is the number of photos of
+    the class.
     """
     predicted = probabilities.argmax(axis=1)
     names, labels = ("precision", "recall", "f1", "support"), range(len(classes))
@@ -72,16 +72,27 @@ def compute_metrics(truth, probabilities, classes):
     rows = zip(*(column.tolist() for column in columns), strict=True)
     per_class = [dict(zip(names, row, strict=True)) for row in rows]
     accuracy = float(np.mean(predicted == truth))
-    return {"accuracy": accuracy, "classes": dict(zip(classes, per_class, strict=True))}
+    class_metrics = dict(zip(classes, per_class, strict=True))
+    return {
+        "accuracy": accuracy,
+        "accuracy_interval": intervals.interval(accuracy, len(truth)),
+        "baseline": intervals.baseline(class_metrics),
+        "classes": class_metrics,
+    }
 
 
-def report_text(photos, probabilities, mistakes):
-    """Return the text of report.txt; `mistakes` are the positions of those to list."""
+def report_text(metrics, photos, probabilities, mistakes):
+    """Return the text of report.txt; `mistakes` are the positions of those to list.
+
+    `metrics` are those of `compute_metrics`.
+    """
     truth, classes = photos.labels, photos.classes
     matrix = confusion_counts(truth, probabilities)
     options = {"labels": range(len(classes)), "target_names": classes, "zero_division": 0}
     lines = [
         classification_report(truth, probabilities.argmax(axis=1), **options),
+        intervals.accuracy_text(metrics),
+        "",
         "Confusion matrix (rows: true classes, columns: predicted classes)",
         confusion_text(matrix, classes),
         "",
@@ -123,25 +134,20 @@ def most_confused(matrix, classes):
 
 
 def most_confident_mistakes(truth, probabilities, limit):
-    """Return the positions of the wrong predictions, lowest probability of the true class first."""
+    """Return the positions of up to `limit` wrong predictions, the highest probability first."""
+    highest = probabilities.max(axis=1)
     mistakes = np.flatnonzero(probabilities.argmax(axis=1) != truth)
-    return lowest_first(mistakes, truth, probabilities, limit)
+    return mistakes[np.argsort(-highest[mistakes], kind="stable")][:limit]
 
 
 def least_confident_correct(truth, probabilities, limit):
-    """Return the positions of the correct predictions, the lowest probability first.
+    """Return the positions of up to `limit` correct predictions, the lowest probability first.
 
-    Predictions that are printed as 100.00% are left out, even if there are fewer than `limit`.
+    Only those below UNCERTAIN count, even if there are fewer than `limit` or none.
     """
-    uncertain = probabilities.max(axis=1) < CERTAIN
-    correct = np.flatnonzero((probabilities.argmax(axis=1) == truth) & uncertain)
-    return lowest_first(correct, truth, probabilities, limit)
-
-
-def lowest_first(positions, truth, probabilities, limit):
-    """Return up to `limit` positions, sorted by the probability of the true class."""
-    of_true_class = probabilities[positions, truth[positions]]
-    return positions[np.argsort(of_true_class, kind="stable")][:limit]
+    highest = probabilities.max(axis=1)
+    correct = np.flatnonzero((probabilities.argmax(axis=1) == truth) & (highest < UNCERTAIN))
+    return correct[np.argsort(highest[correct], kind="stable")][:limit]
 
 
 def caption(position, photos, probabilities):

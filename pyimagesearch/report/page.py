@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 
 from pyimagesearch.classifier import METRICS_FILE, REPORT_FILE
+from pyimagesearch.report import intervals
 from pyimagesearch.support import files
 
 NAME = "report.html"
@@ -14,10 +15,10 @@ TEMPLATE = Path(__file__).with_name("report.html.jinja")
 # Captions by the end of the picture's file name. They say what to look for.
 CAPTIONS = {
     "confusion": "Rows are true classes, columns are predicted classes.",
-    "mistakes": "The wrong predictions that gave the true class the lowest probability. Look for "
-    "wrong labels, for photos that show two classes, and for what the mistakes have in common.",
-    "uncertain": "The correct predictions with the lowest probability. These photos were nearly "
-    "mistakes.",
+    "mistakes": "The wrong predictions with the highest probability. Look for wrong labels, for "
+    "photos that show two classes, and for what the mistakes have in common.",
+    "uncertain": "The correct predictions that are uncertain, the lowest probability first. These "
+    "photos were nearly mistakes.",
     "history": "All phases in order. A dashed line marks the start of a phase.",
     "smoothed": "The same curves as moving averages.",
     "first_look": "A few training photos of each class.",
@@ -42,6 +43,8 @@ def write(folder, recipe):
         recipe=recipe,
         method=folder.name.replace("_", " "),
         metrics=metrics,
+        baseline=intervals.baseline(metrics["classes"]),
+        interval=lambda accuracy: intervals.interval(accuracy, metrics["photos"]["evaluation"]),
         sections=[
             (heading, [(embed(path), caption_of(path)) for path in paths if path.is_file()])
             for heading, paths in sections(folder, list(metrics.get("phases", {})))
