@@ -19,7 +19,8 @@ BATCH_SIZE = 32
 def main(argv=None):
     arguments = read_arguments(argv)
 
-    from pyimagesearch.report import annotation, answers
+    from pyimagesearch.report.annotation import AnnotatedCopies
+    from pyimagesearch.report.answers import Answers
     from pyimagesearch.support import sources
 
     names = list(sources.expand(arguments.image))
@@ -33,16 +34,15 @@ def main(argv=None):
         from pyimagesearch.report import heatmaps
 
         heatmap_function = heatmaps.heatmap_function(classifier.network)
-    copies = annotation.AnnotatedCopies(folder, arguments.copies, arguments.show, heatmap_function)
-    count, encoding = 0, sys.stdout.encoding
+    copies = AnnotatedCopies(folder, arguments.copies, arguments.show, heatmap_function)
+    answers = Answers(arguments.format, names, classifier.classes, sys.stdout.encoding)
     for name, pixels, small_copy, probabilities in predictions(classifier, names):
         top_classes = classifier.top(probabilities, arguments.top)
-        text = answers.format_answer(arguments.format, name, top_classes, count == 0, encoding)
-        console.show(text)
+        console.show(answers.add(name, top_classes))
         copies.add(name, pixels, small_copy, probabilities, top_classes[0])
-        count += 1
-    copies.report(count)
-    return exit_status(count, len(names))
+    copies.report(answers.count)
+    answers.report()
+    return exit_status(answers.count, len(names))
 
 
 def read_arguments(argv):

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import unicodedata
 
 import pytest
 
@@ -63,6 +64,75 @@ def test_name_with_a_line_break_a_quote_or_a_comma_stays_one_answer():
     rows = parse_csv(answers.format_answer("csv", name, TOP_CLASSES))
     assert len(rows) == 2
     assert rows[1][0] == name
+
+
+# Photos in folders that have the names of classes
+
+NAMES = ("x/Noodles-Pasta/1.jpg", "x/crème brûlée/1.jpg", "x/holiday/1.jpg")
+LABELS = ("Noodles/Pasta", "crème brûlée", "zebra")
+
+
+def answer_all(kind, names=NAMES):
+    """Return (Answers, text) after the same prediction, Noodles/Pasta, for each photo."""
+    answered = answers.Answers(kind, names, LABELS, "utf-8")
+    return answered, "\n".join([answered.add(name, TOP_CLASSES) for name in names])
+
+
+def test_table_marks_the_photos_in_folders_of_classes():
+    _, text = answer_all("table")
+    classes = "Noodles/Pasta: 75.00%, crème brûlée: 12.50%"
+    assert text.splitlines() == [
+        f"x/Noodles-Pasta/1.jpg  {classes}  correct",
+        f"x/crème brûlée/1.jpg  {classes}  wrong: it is in crème brûlée/",
+        f"x/holiday/1.jpg  {classes}",
+    ]
+
+
+def test_json_and_csv_have_the_class_of_the_folder():
+    _, text = answer_all("json")
+    found = [json.loads(line)["folder_class"] for line in text.splitlines()]
+    assert found == ["Noodles/Pasta", "crème brûlée", None]
+    rows = parse_csv(answer_all("csv")[1])
+    assert [row[-1] for row in rows] == ["folder_class", "Noodles/Pasta", "crème brûlée", ""]
+    assert {len(row) for row in rows} == {6}
+
+
+@pytest.mark.parametrize(
+    "name", ["x/holiday/1.jpg", "1.jpg", "zebra.jpg", "https://example.org/zebra/1.jpg"]
+)
+def test_photos_in_other_folders_and_web_addresses_are_not_compared(name, capsys):
+    for kind in answers.FORMATS:
+        answered, text = answer_all(kind, [name, name])
+        assert "folder" not in text
+        assert "correct" not in text
+        assert "wrong" not in text
+        answered.report()
+    assert not capsys.readouterr().err
+
+
+def test_folder_in_decomposed_unicode_is_the_folder_of_its_class():
+    name = unicodedata.normalize("NFD", "x/crème brûlée/1.jpg")
+    assert name != NAMES[1]
+    assert "wrong" in answer_all("table", [name])[1]
+
+
+def test_report_counts_the_photos_in_folders_of_classes(capsys):
+    answered, _ = answer_all("table", [*NAMES, "x/Noodles-Pasta/2.jpg"])
+    answered.report()
+    assert capsys.readouterr().err == (
+        "[INFO] 2 of 3 photos in folders of classes are correct: accuracy 0.667 "
+        "(95 % interval 0.21 to 0.94)\n"
+    )
+
+
+def test_a_single_photo_is_marked_and_not_counted(capsys):
+    answered, text = answer_all("table", NAMES[:1])
+    answered.report()
+    assert text.endswith("  correct")
+    assert not capsys.readouterr().err
+
+
+# Encodings
 
 
 @pytest.mark.parametrize("encoding", ["iso8859-2", "ascii", None])

@@ -13,6 +13,8 @@ from conftest import ROOT, make_photo
 from pages import README, blocks, commands, read_page, run_all, table_rows
 
 from pyimagesearch import config, recipe
+from pyimagesearch.report import intervals
+from pyimagesearch.support import files
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
@@ -56,7 +58,8 @@ def test_readme_commands_run_in_order_and_its_python_example_predicts_the_same(
     runpy.run_path("example.py")
     by_example = ", ".join(capsys.readouterr().out.splitlines())
     first_prediction = next(command for command in printed if "predict.py" in command)
-    assert printed[first_prediction][0].strip().endswith(f".jpg  {by_example}")
+    # The photo is in the folder of a class, so the line ends with a mark.
+    assert f".jpg  {by_example}  " in printed[first_prediction][0]
 
 
 def test_every_field_that_the_readme_suggests_to_change_can_be_changed_in_its_row():
@@ -118,6 +121,42 @@ def test_every_page_of_the_docs_is_linked_from_the_readme():
 def test_readme_lists_the_recipes_of_the_config_in_their_order():
     rows = table_rows(README, "| recipe | what it teaches | published | here |")
     assert [re.search(r"`(\w+)`", row[0])[1] for row in rows] == list(config.RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("recipe_name", "photos", "accuracies"),
+    [
+        ("food5k", 500, 1),
+        ("food11", 600, 2),
+        ("cats_vs_dogs_features", 300, 1),
+        ("cats_vs_dogs", 300, 2),
+        ("sample", 84, 2),
+        ("digits", 359, 2),
+    ],
+)
+def test_accuracies_of_the_readme_have_their_intervals(recipe_name, photos, accuracies):
+    rows = table_rows(README, "| recipe | what it teaches | published | here |")
+    cell = next(row[-1] for row in rows if f"`{recipe_name}`" in row[0])
+    found = re.findall(r"([\d.]+) \(([\d.]+ to [\d.]+)\)", cell)
+    assert len(found) == accuracies
+    for accuracy, interval in found:
+        assert interval == intervals.interval_text(float(accuracy), photos)
+
+
+def test_table_of_the_demo_in_the_readme_has_the_lines_that_the_demo_prints(monkeypatch, tmp_path):
+    demo = importlib.import_module("tools.demo")
+    monkeypatch.setattr(demo, "ROOT", tmp_path)
+    counts = zip(config.RECIPES["sample"].classes, (10, 23, 14, 7, 11, 19), strict=True)
+    metrics = {
+        "accuracy": 62 / 84,
+        "photos": {"evaluation": 84},
+        "classes": {name: {"support": count} for name, count in counts},
+    }
+    for method, seconds in (("logistic_regression", 18), ("fine_tune", 131)):
+        path = tmp_path / config.OUTPUT_DIR / "sample" / method / "metrics.json"
+        files.write_json(path, metrics | {"seconds": seconds})
+    table = demo.table("sample").strip().split("\n\n")[0]
+    assert f"```text\n{table}\n\n" in README
 
 
 def test_contributing_describes_every_module_and_only_names_files_that_exist():

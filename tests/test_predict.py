@@ -107,13 +107,18 @@ def test_formats_contain_the_same_predictions(photos, predict):
     assert [answer["image"] for answer in answers] == list(map(str, photos))
     for answer, line in zip(answers, table.splitlines(), strict=True):
         words = [f"{each['class']}: {each['probability']:.2%}" for each in answer["classes"]]
-        assert line == f"{answer['image']}  {', '.join(words)}"
+        right = answer["classes"][0]["class"] == answer["folder_class"]
+        folder = Path(answer["image"]).parent.name
+        mark = "correct" if right else f"wrong: it is in {folder}/"
+        assert line == f"{answer['image']}  {', '.join(words)}  {mark}"
     header, *rows = csv.reader(io.StringIO(rows))
-    assert header == ["image", "class", "probability", "class_2", "probability_2"]
+    columns = ["image", "class", "probability", "class_2", "probability_2", "folder_class"]
+    assert header == columns
     for answer, row in zip(answers, rows, strict=True):
         first, second = answer["classes"]
         assert row[:2] == [answer["image"], first["class"]]
         assert float(row[4]) == second["probability"]
+        assert row[5] == answer["folder_class"]
 
 
 def test_top_prints_the_likeliest_classes_and_never_more_than_there_are(photos, predict):

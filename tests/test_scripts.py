@@ -66,10 +66,15 @@ def test_saved_classifier_gives_the_probabilities_of_the_evaluation(
 @BOTH
 def test_predict_agrees_with_the_evaluation_on_every_photo(trained, run, method):
     metrics, photos = read(trained(method) / "metrics.json"), evaluation_photos()
-    out, _ = run("predict", "--method", method, "--top", 1, "--image", *photos.paths)
+    arguments = ("--method", method, "--top", 1, "--image")
+    out, messages = run("predict", *arguments, *photos.paths)
+    correct = round(metrics["accuracy"] * 15)
+    counts = f"{correct} of 15 photos in folders of classes are correct"
+    assert f"{counts}: accuracy {metrics['accuracy']:.3f} (95 % interval " in messages
+    assert out.count("  correct\n") == correct
     predicted = []
     for line, path in zip(out.splitlines(), photos.paths, strict=True):
-        name, _, _ = line.removeprefix(f"{path}  ").rpartition(": ")
+        name, _, _ = line.removeprefix(f"{path}  ").partition(": ")
         predicted.append(CLASSES.index(name))
     for label, name in enumerate(CLASSES):
         of_class = [
