@@ -84,7 +84,7 @@ def test_copy_is_the_photo_with_its_class_and_probability():
     assert file_names() == ["photo.png"]
     with Image.open("copies/photo.png") as picture:
         copy = np.asarray(picture)
-    np.testing.assert_array_equal(copy, annotation.annotate(GREY, "Fruit: 75.00%"))
+    np.testing.assert_array_equal(copy, annotation.annotate(GREY, "Fruit: 75 %"))
 
 
 def test_only_the_first_photos_are_annotated_and_the_message_gives_both_counts(capsys):

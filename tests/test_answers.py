@@ -3,6 +3,7 @@ import io
 import json
 import unicodedata
 
+import numpy as np
 import pytest
 
 from pyimagesearch.report import answers
@@ -17,12 +18,23 @@ def parse_csv(text):
 
 def test_table_is_one_line_per_photo_with_percentages():
     text = answers.format_answer("table", "a.jpg", TOP_CLASSES)
-    assert text == "a.jpg  Noodles/Pasta: 75.00%, crème brûlée: 12.50%"
+    assert text == "a.jpg  Noodles/Pasta: 75 %, crème brûlée: 12 %"
 
 
 def test_lines_are_the_name_and_then_one_line_per_class():
     text = answers.format_answer("lines", "a.jpg", TOP_CLASSES)
-    assert text == "a.jpg\n 75.00% : Noodles/Pasta\n 12.50% : crème brûlée"
+    assert text == "a.jpg\n  75 % : Noodles/Pasta\n  12 % : crème brûlée"
+
+
+@pytest.mark.parametrize(
+    ("probability", "expected"),
+    [
+        *((0, "< 1 %"), (0.005, "< 1 %"), (0.0051, "1 %"), (0.0151, "2 %"), (0.9694, "97 %")),
+        *((0.9949, "99 %"), (0.995, "> 99 %"), (1, "> 99 %"), (np.float32(0.25), "25 %")),
+    ],
+)
+def test_percentage_is_whole_and_never_claims_certainty(probability, expected):
+    assert answers.percentage(probability) == expected
 
 
 def test_json_is_one_object_per_line():

@@ -10,6 +10,7 @@ from conftest import CLASSES, assert_one_error, make_photo, read
 from PIL import Image
 
 from pyimagesearch import config, datasets
+from pyimagesearch.report import answers
 from pyimagesearch.support import files
 
 pytestmark = pytest.mark.usefixtures("untraced")
@@ -103,10 +104,13 @@ def test_formats_contain_the_same_predictions(photos, predict):
         predict(*photos, options=("--top", 2, "--format", each))[0]
         for each in ("table", "json", "csv")
     )
-    answers = [json.loads(line) for line in lines.splitlines()]
-    assert [answer["image"] for answer in answers] == list(map(str, photos))
-    for answer, line in zip(answers, table.splitlines(), strict=True):
-        words = [f"{each['class']}: {each['probability']:.2%}" for each in answer["classes"]]
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert [answer["image"] for answer in found] == list(map(str, photos))
+    for answer, line in zip(found, table.splitlines(), strict=True):
+        words = [
+            f"{each['class']}: {answers.percentage(each['probability'])}"
+            for each in answer["classes"]
+        ]
         right = answer["classes"][0]["class"] == answer["folder_class"]
         folder = Path(answer["image"]).parent.name
         mark = "correct" if right else f"wrong: it is in {folder}/"
@@ -114,7 +118,7 @@ def test_formats_contain_the_same_predictions(photos, predict):
     header, *rows = csv.reader(io.StringIO(rows))
     columns = ["image", "class", "probability", "class_2", "probability_2", "folder_class"]
     assert header == columns
-    for answer, row in zip(answers, rows, strict=True):
+    for answer, row in zip(found, rows, strict=True):
         first, second = answer["classes"]
         assert row[:2] == [answer["image"], first["class"]]
         assert float(row[4]) == second["probability"]

@@ -85,7 +85,7 @@ def wait_for(port, process):
 def test_page_predicts_a_dropped_photo_as_predict_does(address, chromium, script):
     photo = next((config.DATASET_DIR / "tiny" / "evaluation").rglob("*.jpg"))
     _, out, _ = script("predict", "--image", photo)
-    class_name, probability = re.match(r".*?  (.+?): ([\d.]+%)", out).groups()
+    class_name, probability = re.match(r".*?  (.+?): ([<>\d ]+%)", out).groups()
 
     # The width of a phone.
     tab = chromium.new_page(viewport={"width": 390, "height": 800})
@@ -93,7 +93,7 @@ def test_page_predicts_a_dropped_photo_as_predict_does(address, chromium, script
     tab.get_by_text('Classes: zebra">').wait_for()
     tab.set_input_files("input[type=file]", photo)
     tab.get_by_text(f"{photo.name}: {class_name}").wait_for()
-    assert tab.get_by_text(probability, exact=True).count() == 1
+    assert tab.get_by_text(probability, exact=True).count() >= 1
     assert tab.locator(".q-linear-progress").count() == 3
 
     # The photo and its heat map are there, and no HTML of a class name has become part of the page.

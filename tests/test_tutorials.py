@@ -304,7 +304,7 @@ def test_imagenet_flag_prints_five_lines_with_percentages(script, monkeypatch, t
     make_photo(tmp_path / "parrot.jpg", 0, 0)
     status, out, _ = script("predict", "--imagenet", "ResNet50", "--image", "parrot.jpg")
     assert status == 0
-    assert out.splitlines()[:3] == ["parrot.jpg", " 79.02% : macaw", " 10.00% : bird 0"]
+    assert out.splitlines()[:3] == ["parrot.jpg", "  79 % : macaw", "  10 % : bird 0"]
     assert len(out.splitlines()) == 6
 
 

@@ -145,13 +145,15 @@ def show_result(name, top_classes, photo, heatmap):
     """
     from nicegui import ui
 
+    from pyimagesearch.report import answers
+
     best = top_classes[0][0]
     ui.label(f"{name}: {best}").classes("text-h6")
     for class_name, probability in top_classes:
         with ui.row().classes("w-full items-center no-wrap gap-3"):
             ui.label(class_name).classes("w-1/3 ellipsis")
             ui.linear_progress(probability, show_value=False, size="14px").classes("grow")
-            ui.label(f"{probability:.2%}").classes("w-20 text-right")
+            ui.label(f"{answers.percentage(probability)}").classes("w-20 text-right")
     with ui.row().classes("w-full gap-4"):
         show_picture(photo, "The photo")
         show_picture(heatmap, f"Yellow areas raise the score of {best} most")

@@ -10,6 +10,7 @@ import imutils
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pyimagesearch.report.answers import percentage
 from pyimagesearch.support import console, files
 
 # Pixels. The width is the tutorial's.
@@ -48,7 +49,8 @@ class AnnotatedCopies:
         """
         if len(self.names) >= self.limit:
             return
-        text = "{}: {:.2%}".format(*top_class)
+        label, probability = top_class
+        text = f"{label}: {percentage(probability)}"
         if self.heatmap_function is None:
             picture = annotate(small_copy, text)
         else:

@@ -9,6 +9,8 @@ from pyimagesearch.recipe import folder_name
 from pyimagesearch.report import intervals
 from pyimagesearch.support import console, sources
 
+# From here on, a probability is printed as > 99 %.
+CERTAIN = 0.995
 FORMATS = ("table", "lines", "json", "csv")
 
 
@@ -69,12 +71,12 @@ def format_answer(kind, name, top_classes, first=True, encoding="utf-8", folder_
     """
     match kind:
         case "table":
-            classes = ", ".join(f"{label}: {probability:.2%}" for label, probability in top_classes)
+            classes = ", ".join(f"{label}: {percentage(value)}" for label, value in top_classes)
             # A file name may contain line breaks.
             mark = mark_text(top_classes[0][0], folder_class)
             return f"{' '.join(name.splitlines())}  {classes}{mark}"
         case "lines":  # as the third tutorial prints them
-            lines = [f"{probability:7.2%} : {label}" for label, probability in top_classes]
+            lines = [f"{percentage(value):>6} : {label}" for label, value in top_classes]
             return "\n".join([name, *lines])
         case "json":
             classes = [{"class": label, "probability": value} for label, value in top_classes]
@@ -97,6 +99,16 @@ def mark_text(predicted, folder_class):
     if predicted == folder_class:
         return "  correct"
     return f"  wrong: it is in {folder_name(folder_class)}/"
+
+
+def percentage(probability):
+    """Return a probability in whole percent, as text for a person: 97 %, > 99 % or < 1 %.
+
+    A few dozen photos cannot tell 99.5 % from 100 %.
+    """
+    if probability >= CERTAIN:
+        return "> 99 %"
+    return f"{100 * probability:.0f} %" if probability > 1 - CERTAIN else "< 1 %"
 
 
 def format_csv(name, top_classes, first, folder_class):
