@@ -70,15 +70,15 @@ def train_regression(recipe, splits, folder, fingerprint, tensorboard):
     if tensorboard:
         console.warn("--tensorboard logs nothing: logistic regression has no epochs")
     console.info("training model...")
-    stopwatch, columns, photos = console.Stopwatch(), recorded["columns"], splits.evaluation
-    csv, test_csv = (features_folder / f"{name}.csv" for name in (config.TRAIN, config.TEST))
+    stopwatch, columns = console.Stopwatch(), recorded["columns"]
+    csv, *other_csvs = (features_folder / f"{name}.csv" for name in config.SPLITS)
     model = regression.fit(csv, splits.training, columns, config.SEED, config.MAX_ITERATIONS)
-    probabilities = regression.predict(model, test_csv, photos)
     times = {"seconds": round(stopwatch.seconds, 3), "feature_seconds": recorded["seconds"]}
 
     console.info("evaluating and saving model...")
     classifier.begin(folder)
-    metrics, report = evaluation.save_evaluation(folder, "", photos, probabilities, recipe.mistakes)
+    metrics, report = evaluation.evaluate_regression(model, recipe, splits, other_csvs, folder)
+    model = regression.calibrated_copy(model, metrics["calibration"]["temperature"])
     classifier.save_regression(folder, model, recipe.classes, features_folder)
     metrics |= {**times, "precision": recorded["precision"]}
     classifier.finish(folder, metrics, report, fingerprint, splits, config.SEED)
@@ -115,13 +115,13 @@ def fine_tune(recipe, splits, folder, fingerprint, tensorboard):
         networks.unfreeze_after(network, recipe.phases[number].unfreeze_after)
         data = batches.PhaseData(recipe, number, splits, config.SEED, views, store)
         training.fit(network, data, checkpoint, folder, tensorboard)
-        metrics, report = evaluation.evaluate_phase(network, data, checkpoint.history, folder)
-        checkpoint.finish_phase(metrics, report)
+        checkpoint.finish_phase(*evaluation.evaluate_phase(network, data, checkpoint, folder))
 
     console.info("saving model...")
     classifier.begin(folder)
-    classifier.save_network(folder, networks.float32_copy(network), recipe.classes)
     metrics = checkpoint.metrics() | {"precision": precision}
+    network = networks.calibrated_copy(network, metrics["calibration"]["temperature"])
+    classifier.save_network(folder, network, recipe.classes)
     classifier.finish(folder, metrics, checkpoint.report(), fingerprint, splits, config.SEED)
     checkpoint.remove()
 

@@ -138,7 +138,8 @@ def fingerprint(recipe, splits, folder, settings):
     parts |= {name: value for name, value in settings.items() if name not in parts}
     if Path(folder).name == "logistic_regression":
         recorded = files.read_json(Path(folder).parent / "features" / features.FINGERPRINT_FILE)
-        parts |= {"mistakes": recipe.mistakes, "the features": fingerprints.digest(recorded)}
+        parts |= {"calibrate": recipe.calibrate, "mistakes": recipe.mistakes}
+        parts |= {"the features": fingerprints.digest(recorded)}
     else:
         fields = asdict(recipe).items()
         parts |= {name: value for name, value in fields if name not in DOWNLOAD_FIELDS}

@@ -311,6 +311,23 @@ def predict_function(model):
     return predict
 
 
+def with_logits(network):
+    """Return a network that gives the logits of a network, and shares its other layers."""
+    last = network.get_layer(PROBABILITIES)
+    logits = keras.layers.Dense(last.units, dtype="float32", name="logits")
+    model = keras.Model(network.input, logits(last.input))
+    logits.set_weights(last.get_weights())
+    return model
+
+
+def calibrated_copy(network, temperature):
+    """Return a `float32_copy` whose logits are divided by a temperature."""
+    copy = float32_copy(network)
+    last = copy.get_layer(PROBABILITIES)
+    last.set_weights([weights / temperature for weights in last.get_weights()])
+    return copy
+
+
 def float32_copy(network):
     """Return a copy of a network that computes in float32 with plain layers.
 

@@ -1,5 +1,6 @@
 """Logistic regression on features: in memory if they fit, else in blocks of rows."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,19 @@ def as_regression(parameters, iterations):
     return regression
 
 
-def predict(regression, path, photos):
-    """Return the (n, classes) probabilities of the rows of a CSV; errors are those of `fit`."""
+def compute_logits(regression, path, photos):
+    """Return the (n, classes) logits of the rows of a CSV; errors are those of `fit`.
+
+    Two classes have one column, the logit of the second class.
+    """
     blocks = features.read_blocks(path, photos, regression.n_features_in_)
-    return np.concatenate([regression.predict_proba(rows) for rows in blocks])
+    logits = np.concatenate([regression.decision_function(rows) for rows in blocks])
+    return logits.reshape(len(photos), -1)
+
+
+def calibrated_copy(regression, temperature):
+    """Return a copy of a LogisticRegression whose logits are divided by a temperature."""
+    result = copy.copy(regression)
+    result.coef_ = regression.coef_ / temperature
+    result.intercept_ = regression.intercept_ / temperature
+    return result

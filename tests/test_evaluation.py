@@ -13,6 +13,7 @@ TRUTH = np.array([0, 0, 1, 1, 2, 2])
 # The third photo is predicted as apple, the last as zebra; the others are correct.
 PREDICTED = np.array([0, 0, 2, 1, 2, 0])
 PROBABILITIES = np.eye(3)[PREDICTED] * 0.7 + 0.1
+LOGITS = np.log(PROBABILITIES)
 
 
 @pytest.fixture(autouse=True)
@@ -120,9 +121,10 @@ def test_only_uncertain_predictions_are_among_the_least_confident():
 
 
 def test_evaluation_writes_its_pictures_and_lists_pairs_and_mistakes(photos, tmp_path):
-    numbers, text = evaluation.save_evaluation(tmp_path, "warmup_", photos, PROBABILITIES, 9)
+    numbers, text = evaluation.save_evaluation(tmp_path, "warmup_", photos, LOGITS, 1, 9)
     drawn = {path.name for path in tmp_path.glob("*.png")}
-    assert drawn == {"warmup_confusion.png", "warmup_mistakes.png", "warmup_uncertain.png"}
+    pictures = ("confusion", "mistakes", "uncertain", "reliability")
+    assert drawn == {f"warmup_{name}.png" for name in pictures}
     for name in drawn:
         with Image.open(tmp_path / name) as picture:
             picture.load()
@@ -130,13 +132,13 @@ def test_evaluation_writes_its_pictures_and_lists_pairs_and_mistakes(photos, tmp
     assert numbers["accuracy"] == pytest.approx(4 / 6)
     assert "Noodles/Pasta predicted as apple: 1 of 2" in text
     assert "The most confident mistakes" in text
-    assert "2.jpg: Noodles/Pasta predicted as apple (80.00%)" in text
+    assert "2.jpg: Noodles/Pasta predicted as apple (80 %)" in text
 
 
 def test_accuracy_is_reported_and_printed_with_its_interval_and_baseline(photos, tmp_path, capsys):
     line = 'accuracy 0.667 on 6 photos (95 % interval 0.30 to 0.90; always "zebra": 0.33)'
     for stem, name in (("warmup_", "warmup"), ("", "evaluation")):
-        _, text = evaluation.save_evaluation(tmp_path, stem, photos, PROBABILITIES, 9)
+        _, text = evaluation.save_evaluation(tmp_path, stem, photos, LOGITS, 1, 9)
         assert line in text.splitlines()
         assert f"[INFO] {name}: {line}\n" in capsys.readouterr().err
 
@@ -144,16 +146,40 @@ def test_accuracy_is_reported_and_printed_with_its_interval_and_baseline(photos,
 def test_captions_have_both_classes_for_a_mistake_and_one_for_a_correct_prediction(photos):
     captions = [evaluation.caption(position, photos, PROBABILITIES) for position in (0, 2)]
     assert captions == [
-        "0.jpg: zebra (80.00%)",
-        "2.jpg: Noodles/Pasta predicted as apple (80.00%)",
+        "0.jpg: zebra (80 %)",
+        "2.jpg: Noodles/Pasta predicted as apple (80 %)",
     ]
 
 
 def test_sheets_are_deleted_when_there_are_no_mistakes_and_no_uncertain_photos(photos, tmp_path):
-    evaluation.save_evaluation(tmp_path, "", photos, PROBABILITIES, 9)
+    evaluation.save_evaluation(tmp_path, "", photos, LOGITS, 1, 9)
     sheets = {"mistakes.png", "uncertain.png"}
     assert sheets <= {path.name for path in tmp_path.iterdir()}
-    _, text = evaluation.save_evaluation(tmp_path, "", photos, np.eye(3)[TRUTH], 9)
+    _, text = evaluation.save_evaluation(tmp_path, "", photos, 50 * np.eye(3)[TRUTH], 1, 9)
     assert not sheets & {path.name for path in tmp_path.iterdir()}
     assert "No mistakes" in text
     assert "The most confused pairs" not in text
+
+
+@pytest.mark.parametrize("temperature", [1, 2])
+def test_metrics_and_text_compare_the_figures_before_and_after_calibration(
+    photos, tmp_path, temperature
+):
+    numbers, text = evaluation.save_evaluation(tmp_path, "", photos, LOGITS, temperature, 9)
+    found = numbers["calibration"]
+    # Before, all six have 0.8, and four are right.
+    assert found["temperature"] == temperature
+    assert found["ece_before"] == pytest.approx(0.8 - 4 / 6)
+    assert found["nll_before"] == pytest.approx(-(4 * np.log(0.8) + 2 * np.log(0.1)) / 6)
+    # Afterwards they have sqrt(8) / (sqrt(8) + 2).
+    highest = 0.8 if temperature == 1 else 8**0.5 / (8**0.5 + 2)
+    assert found["ece"] == pytest.approx(abs(highest - 4 / 6))
+    before = "" if temperature == 1 else " (0.133 before)"
+    assert f"expected calibration error: {found['ece']:.3f}{before}\n" in text
+    title = "Not calibrated" if temperature == 1 else "Calibrated with temperature 2.00"
+    assert f"\n\n{title}\n" in text
+
+
+def test_mistakes_are_captioned_with_calibrated_probabilities(photos, tmp_path):
+    _, text = evaluation.save_evaluation(tmp_path, "", photos, LOGITS, 2, 9)
+    assert "2.jpg: Noodles/Pasta predicted as apple (59 %)" in text

@@ -148,6 +148,27 @@ def test_sheet_has_each_picture_under_its_caption_and_hides_the_empty_places(
     assert not any(each.axison for each in axes)
 
 
+# Reliability
+
+
+@pytest.mark.parametrize("temperature", [1, 2])
+def test_reliability_diagram_has_the_accuracy_and_the_photos_of_each_bin(
+    tmp_path, drawn_figures, temperature
+):
+    # Three photos with a probability of 0.88, two of which are right: 0.73 at temperature 2.
+    logits, truth = np.array([[2.0, 0], [2, 0], [0, 2]]), np.array([0, 1, 1])
+    figures.draw_reliability(tmp_path / "reliability.png", truth, logits, temperature)
+    axes = drawn_figures[0].axes
+    titles = [each.get_title().split(":")[0] for each in axes]
+    assert titles == (["Not calibrated"] if temperature == 1 else ["Before", "Calibrated"])
+    for each, filled in zip(axes, (8, 7), strict=False):
+        heights = [bar.get_height() for bar in each.patches]
+        expected = np.zeros(10)
+        expected[filled] = 2 / 3
+        np.testing.assert_allclose(heights, expected)
+        assert [text.get_text() for text in each.texts if text.get_text()] == ["3"]
+
+
 # Confusion matrix
 
 

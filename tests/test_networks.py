@@ -10,7 +10,7 @@ from conftest import tiny_phase, tiny_recipe
 
 from pyimagesearch import classifier, config, networks
 from pyimagesearch.recipe import BACKBONES, Head
-from pyimagesearch.support import machine
+from pyimagesearch.support import calibration, machine
 from pyimagesearch.support.errors import UserError
 
 
@@ -614,6 +614,19 @@ def test_float32_copy_has_the_same_weights_and_computes_in_float32(backbone):
     expected = output_of(built_in_float32, photos)
     np.testing.assert_allclose(output_of(copy, photos), expected, atol=1e-6)
     assert np.any(networks.predict_function(network)(photos) != expected)
+
+
+@pytest.mark.parametrize(("output", "classes"), [("softmax", "abc"), ("sigmoid", "ab")])
+def test_calibrated_copy_divides_the_logits_and_leaves_the_network_as_it_is(thin, output, classes):
+    head = Head(pooling="flatten", units=8, dropout=0, output=output)
+    network = networks.build(tiny_recipe(head=head, classes=tuple(classes)), None, seed=0)
+    digest, photos = networks.weights_digest(network), make_photos(4)
+    logits = output_of(networks.with_logits(network), photos)
+    for temperature in (1, 3):
+        found = output_of(networks.calibrated_copy(network, temperature), photos)
+        expected = calibration.probabilities(logits, temperature)[:, -found.shape[1] :]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert networks.weights_digest(network) == digest
 
 
 def test_float32_copy_shares_no_weight_with_the_network(network):

@@ -26,6 +26,9 @@ def test_page_has_the_accuracy_every_class_every_picture_and_every_setting(repor
     low, high = metrics["accuracy_interval"]
     assert f"{low:.1%} to {high:.1%}</dd>" in text
     assert f"<dd>{metrics['baseline']['accuracy']:.1%}</dd>" in text
+    for name in ("ece", "ece_before", "nll", "nll_before", "temperature"):
+        digits = 2 if name == "temperature" else 3
+        assert f"{metrics['calibration'][name]:.{digits}f}" in text
     for name in metrics["classes"]:
         assert f"<td>{name}</td>" in text
     drawn = [*report_page.parent.glob("*.png"), report_page.parent.parent / "first_look.png"]
@@ -77,10 +80,13 @@ def test_page_starts_with_the_evaluation_after_the_last_phase(tmp_path):
         "unfrozen_confusion.png",
         "unfrozen_mistakes.png",
         "unfrozen_uncertain.png",
+        "unfrozen_reliability.png",
     ]
 
 
-@pytest.mark.parametrize("name", ["confusion", "warmup_mistakes", "history_smoothed", "unfrozen"])
+@pytest.mark.parametrize(
+    "name", ["confusion", "a_mistakes", "reliability", "a_smoothed", "unfrozen"]
+)
 def test_every_picture_has_a_caption_of_its_own(tmp_path, name):
     captions = [page.caption_of(tmp_path / f"{stem}.png") for stem in (name, "history")]
     assert captions[0].endswith(".")

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import skops.io
 from conftest import write_csv
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from test_features import photos_of
 
 from pyimagesearch import features, regression
-from pyimagesearch.support import machine
+from pyimagesearch.support import calibration, machine
 from pyimagesearch.support.array_files import ArrayFile
 from pyimagesearch.support.errors import UserError
 
@@ -70,9 +71,7 @@ def file_names(splits):
 def test_blocks_give_the_answers_of_scikit_learn_in_memory(tmp_path, classes):
     splits = write_splits(tmp_path, classes)
     in_memory, in_blocks = fit_in_memory(splits), fit_in_blocks(splits)
-    expected, found = (
-        regression.predict(fitted, *splits["evaluation"]) for fitted in (in_memory, in_blocks)
-    )
+    expected, found = (predict(fitted, *splits["evaluation"]) for fitted in (in_memory, in_blocks))
     assert np.abs(found - expected).mean() < 2e-3
     # Both solvers stop when the gradient is small, a little apart. So near ties may differ.
     second, first = np.sort(expected, axis=1).T[-2:]
@@ -84,10 +83,15 @@ def test_blocks_give_the_answers_of_scikit_learn_in_memory(tmp_path, classes):
         assert getattr(in_blocks, name).shape == getattr(in_memory, name).shape
 
 
+def predict(fitted, path, photos):
+    """Return the (n, classes) probabilities of the rows of a CSV."""
+    return calibration.probabilities(regression.compute_logits(fitted, path, photos))
+
+
 def loss(fitted, splits):
     """Return the value of scikit-learn's objective on the training photos."""
     path, photos = splits["training"]
-    probabilities = regression.predict(fitted, path, photos)
+    probabilities = predict(fitted, path, photos)
     return log_loss(photos.labels, probabilities) + (fitted.coef_**2).sum() / 2 / len(photos)
 
 
@@ -107,10 +111,28 @@ def test_gradient_of_the_blocks_is_the_slope_of_their_loss(tmp_path, classes):
         assert slope == pytest.approx(gradient[position], rel=1e-2, abs=1e-4)
 
 
-def test_probabilities_of_a_photo_add_up_to_one(splits):
-    probabilities = regression.predict(fit_in_blocks(splits, FEW_ITERATIONS), *splits["evaluation"])
-    assert probabilities.shape == (ROWS // 2, 3)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+@pytest.mark.parametrize(("classes", "columns"), [(2, 1), (3, 3)])
+def test_logits_give_the_probabilities_of_scikit_learn(tmp_path, classes, columns):
+    path, photos = write_splits(tmp_path, classes)["evaluation"]
+    rows, labels = overlapping_classes(ROWS, 0, classes)
+    fitted = LogisticRegression(max_iter=FEW_ITERATIONS).fit(rows, labels)
+    logits = regression.compute_logits(fitted, path, photos)
+    assert logits.shape == (ROWS // 2, columns)
+    expected = fitted.predict_proba(features.read_split(path, photos, COLUMNS))
+    np.testing.assert_allclose(calibration.probabilities(logits), expected, atol=1e-6)
+
+
+def test_calibrated_copy_leaves_the_regression_as_it_is(splits):
+    fitted = fit_in_blocks(splits, FEW_ITERATIONS)
+    coefficients, intercepts = fitted.coef_.copy(), fitted.intercept_.copy()
+    calibrated = regression.calibrated_copy(fitted, 2)
+    np.testing.assert_array_equal(fitted.coef_, coefficients)
+    np.testing.assert_array_equal(fitted.intercept_, intercepts)
+    logits, halves = (
+        regression.compute_logits(each, *splits["evaluation"]) for each in (fitted, calibrated)
+    )
+    np.testing.assert_allclose(halves, logits / 2, rtol=1e-4, atol=1e-6)
 
 
 def test_solver_stops_after_max_iterations(splits):
@@ -122,7 +144,7 @@ def test_regression_fitted_in_blocks_is_saved_and_loaded_like_scikit_learns(spli
     skops.io.dump(fitted, tmp_path / "model.skops")
     # No type in the file needs to be trusted.
     loaded = skops.io.load(tmp_path / "model.skops", trusted=[])
-    expected, found = (regression.predict(each, *splits["evaluation"]) for each in (fitted, loaded))
+    expected, found = (predict(each, *splits["evaluation"]) for each in (fitted, loaded))
     np.testing.assert_array_equal(found, expected)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import CLASSES, assert_one_error, leftovers, read, tiny_phase
 
-from pyimagesearch import classifier, config, datasets, frozen, training
+from pyimagesearch import classifier, config, datasets, frozen, regression, training
 from pyimagesearch.support import console, files, machine
 
 pytestmark = pytest.mark.usefixtures("untraced")
@@ -203,6 +203,16 @@ def test_number_of_mistakes_in_the_report_trains_logistic_regression_again(train
     assert "training again: mistakes was 9 and is now 4" in messages
     _, messages = train("logistic_regression")
     assert "is up to date" in messages
+
+
+@BOTH
+def test_calibration_that_is_switched_off_trains_again(trained, tiny, script, method, monkeypatch):
+    trained(method)
+    tiny(calibrate=False)
+    for module in (regression, training):
+        monkeypatch.setattr(module, "fit", interrupt)
+    _, _, messages = script("train", "--method", method)
+    assert "training again: calibrate was True and is now False" in messages
 
 
 def test_result_of_an_earlier_version_is_reported_in_one_line_and_trained_again(trained, begin):

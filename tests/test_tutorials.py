@@ -128,7 +128,7 @@ def test_food5k_label_0_is_non_food_although_food_sorts_first(follow):
     mistakes = set() if "No mistakes" in out else {"mistakes.png"}
     drawn = pictures("food5k", "logistic_regression")
     # There may be no correct prediction that is uncertain.
-    assert drawn - {"uncertain.png"} == {"confusion.png"} | mistakes
+    assert drawn - {"uncertain.png"} == {"confusion.png", "reliability.png"} | mistakes
 
 
 def test_food11_trains_two_phases_with_a_slash_in_its_class_names(follow):

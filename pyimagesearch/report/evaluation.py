@@ -1,33 +1,40 @@
 """Evaluate predictions: metrics, the text of report.txt, and pictures."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as scores_per_class
 
-from pyimagesearch import images
+from pyimagesearch import images, regression
 from pyimagesearch.report import figures, intervals
-from pyimagesearch.support import console, files
+from pyimagesearch.report.answers import percentage
+from pyimagesearch.support import calibration, console, files
 
 MAX_PAIRS = 10  # confused pairs of classes in a report
 # Below this probability, more than one in ten predictions of a calibrated classifier are wrong.
 UNCERTAIN = 0.9
 MISTAKES_TITLE = "The most confident mistakes"
-UNCERTAIN_TITLE = f"Correct predictions below {UNCERTAIN:.0%}, the least confident first"
+UNCERTAIN_TITLE = "Correct predictions below 90 %, the least confident first"
 
 
-def save_evaluation(folder, stem, photos, probabilities, limit):
+def save_evaluation(folder, stem, photos, logits, temperature, limit):
     """Draw the pictures of an evaluation and print its report.
 
     Args:
-        folder: where <stem>confusion.png, <stem>mistakes.png and <stem>uncertain.png go.
+        folder: where <stem>confusion.png, <stem>mistakes.png, <stem>uncertain.png and
+            <stem>reliability.png go.
         stem: "", or the name of a phase and an underscore.
         photos: datasets.Photos.
-        probabilities: (n, classes) floats, in the order of the photos.
+        logits: (n, classes) floats, or (n, 1), in the order of the photos, not calibrated.
+        temperature: of the calibration; 1: none.
         limit: the number of mistakes, and of uncertain predictions, to show.
 
-    Returns (metrics, report): the dict of `compute_metrics`, and the text of report.txt.
+    Returns (metrics, report): the dicts of `compute_metrics` and, as "calibration", of
+    `calibration_metrics`; and the text of report.txt.
     """
     truth, classes = photos.labels, photos.classes
+    probabilities = calibration.probabilities(logits, temperature)
     matrix = confusion_counts(truth, probabilities)
     figures.draw_confusion(folder / f"{stem}confusion.png", matrix, classes)
     mistakes = most_confident_mistakes(truth, probabilities, limit)
@@ -35,28 +42,92 @@ def save_evaluation(folder, stem, photos, probabilities, limit):
     mistakes_path, uncertain_path = folder / f"{stem}mistakes.png", folder / f"{stem}uncertain.png"
     draw_predictions(mistakes_path, MISTAKES_TITLE, mistakes, photos, probabilities)
     draw_predictions(uncertain_path, UNCERTAIN_TITLE, uncertain, photos, probabilities)
+    figures.draw_reliability(folder / f"{stem}reliability.png", truth, logits, temperature)
     metrics = compute_metrics(truth, probabilities, classes)
+    metrics["calibration"] = calibration_metrics(truth, logits, temperature)
     report = report_text(metrics, photos, probabilities, mistakes)
+    report += calibration_text(metrics["calibration"])
     console.show(report)
     console.info(f"{stem.removesuffix('_') or 'evaluation'}: {intervals.accuracy_text(metrics)}")
     return metrics, report
 
 
-def evaluate_phase(network, data, history, folder):
+def evaluate_regression(model, recipe, splits, csvs, folder):
+    """Evaluate a LogisticRegression; `csvs` are the features of validation and evaluation.
+
+    Returns (metrics, report) as `save_evaluation` does.
+    """
+    validation, photos = splits.validation, splits.evaluation
+    validation_csv, csv = csvs
+
+    def validation_logits():
+        return regression.compute_logits(model, validation_csv, validation), validation.labels
+
+    temperature = calibration.calibrate(recipe, (), validation_logits)
+    logits = regression.compute_logits(model, csv, photos)
+    return save_evaluation(folder, "", photos, logits, temperature, recipe.mistakes)
+
+
+def evaluate_phase(network, data, checkpoint, folder):
     """Evaluate a network after a phase of batches.PhaseData; draw the training curves so far.
 
-    `history` has the rows of history.csv. Returns (metrics, report) as `save_evaluation` does.
+    The Checkpoint has the rows of history.csv. Returns (metrics, report) as `save_evaluation` does.
     """
-    from pyimagesearch import classifier, networks
+    from pyimagesearch import networks
 
     recipe, phase, photos = data.recipe, data.phase, data.splits.evaluation
-    figures.draw_history(folder, recipe, history)
+    figures.draw_history(folder, recipe, checkpoint.history)
     # The network that is saved and predicts computes in float32, so this one is evaluated.
-    model, inputs = data.evaluation_inputs(networks.float32_copy(network))
-    predict = classifier.probabilities_function(model)
-    with console.progress(f"evaluation after {phase.name}", len(photos)) as advance:
-        probabilities = classifier.predict_batches(predict, inputs, advance)
-    return save_evaluation(folder, f"{phase.name}_", photos, probabilities, recipe.mistakes)
+    network = networks.with_logits(networks.float32_copy(network))
+    phases = recipe.phases[: data.number + 1]
+    temperature = calibration.calibrate(recipe, phases, partial(validation_logits, network, data))
+    logits = compute_logits(*data.evaluation_inputs(network), "evaluation", data)
+    return save_evaluation(folder, f"{phase.name}_", photos, logits, temperature, recipe.mistakes)
+
+
+def validation_logits(network, data):
+    """Return (logits, labels) of the photos that a phase validates on.
+
+    The `network` gives logits. It reads what the epochs read. That may be rounded to 16 bits: with
+    `sample`, the temperature is 10.80 either way.
+    """
+    inputs = (batch for batch, _ in data.validation_batches())
+    logits = compute_logits(data.model(network), inputs, "validation", data)
+    return logits, data.photos.validation.labels
+
+
+def compute_logits(model, inputs, split, data):
+    """Return the (n, classes) logits that a model gives for the batches of a phase's split."""
+    from pyimagesearch import classifier, networks
+
+    count = len(getattr(data.photos, split))
+    with console.progress(f"{split} after {data.phase.name}", count) as advance:
+        return classifier.predict_batches(networks.predict_function(model), inputs, advance)
+
+
+def calibration_metrics(truth, logits, temperature):
+    """Return {"temperature", "ece", "nll", "ece_before", "nll_before"}.
+
+    ECE is the expected calibration error, NLL the negative log-likelihood; "before" is without
+    the calibration.
+    """
+    metrics = {"temperature": temperature}
+    for end, value in (("", temperature), ("_before", 1)):
+        probabilities = calibration.probabilities(logits, value)
+        metrics[f"ece{end}"] = calibration.expected_calibration_error(truth, probabilities)
+        metrics[f"nll{end}"] = calibration.log_loss(logits, truth, value)
+    return metrics
+
+
+def calibration_text(metrics):
+    """Return the end of report.txt, from the dict of `calibration_metrics`."""
+    is_calibrated = metrics["temperature"] != 1
+    title = f"Calibrated with temperature {metrics['temperature']:.2f}"
+    lines = ["", title if is_calibrated else "Not calibrated"]
+    for name, words in (("ece", "expected calibration error"), ("nll", "negative log-likelihood")):
+        before = f" ({metrics[f'{name}_before']:.3f} before)" if is_calibrated else ""
+        lines.append(f"{words}: {metrics[name]:.3f}{before}")
+    return "\n".join([*lines, ""])
 
 
 def compute_metrics(truth, probabilities, classes):
@@ -154,7 +225,7 @@ def caption(position, photos, probabilities):
     """Return a photo's file name, its true class if it was missed, and the predicted class."""
     name, label = files.printable(photos.paths[position].name), photos.labels[position]
     predicted = int(probabilities[position].argmax())
-    result = f"{photos.classes[predicted]} ({probabilities[position, predicted]:.2%})"
+    result = f"{photos.classes[predicted]} ({percentage(probabilities[position, predicted])})"
     if label != predicted:
         result = f"{photos.classes[label]} predicted as {result}"
     return f"{name}: {result}"

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from pyimagesearch import images
-from pyimagesearch.support import console, files
+from pyimagesearch.support import calibration, console, files
 
 # Two colours of Okabe and Ito's palette, which colour-blind readers can tell apart.
 TRAINING_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
@@ -48,6 +48,30 @@ def write_counts(axes, matrix, shares):
         text = f"{count:,}\n{share:.0%}" if count else "0"
         colour = "white" if share > 0.5 else "black" if count else "silver"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+
+
+def draw_reliability(path, truth, logits, temperature):
+    """Draw accuracy over the probability of the predicted class, before and after calibration.
+
+    `temperature` is that of the calibration; if it is 1, there is only one diagram.
+    """
+    panels = {"Not calibrated": 1}
+    if temperature != 1:
+        panels = {"Before": 1, "Calibrated": temperature}
+    figure, row = plt.subplots(1, len(panels), figsize=(5 * len(panels), 5), squeeze=False, **STYLE)
+    for axes, (title, value) in zip(row.flat, panels.items(), strict=True):
+        probabilities = calibration.probabilities(logits, value)
+        error = calibration.expected_calibration_error(truth, probabilities)
+        photos, _, accuracy = calibration.reliability(truth, probabilities)
+        centres = (np.arange(len(photos)) + 0.5) / len(photos)
+        bars = axes.bar(centres, accuracy, 0.9 / len(photos), color=TRAINING_COLOUR)
+        counts = [f"{count:,.0f}" if count else "" for count in photos]
+        axes.bar_label(bars, counts, padding=2)
+        axes.plot([0, 1], [0, 1], color="dimgrey", linestyle="--")
+        axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="probability of the predicted class")
+        axes.set_title(f"{title}: calibration error {error:.3f}")
+    row[0, 0].set_ylabel("accuracy")
+    save_figure(path, figure)
 
 
 def draw_classes(path, photos, per_class=5):

@@ -19,11 +19,14 @@ CAPTIONS = {
     "photos that show two classes, and for what the mistakes have in common.",
     "uncertain": "The correct predictions that are uncertain, the lowest probability first. These "
     "photos were nearly mistakes.",
+    "reliability": "Accuracy by the probability of the predicted class; the numbers count photos. "
+    "A bar that ends at the dashed line is right as often as its probability says.",
     "history": "All phases in order. A dashed line marks the start of a phase.",
     "smoothed": "The same curves as moving averages.",
     "first_look": "A few training photos of each class.",
     "augmentation": "The subject of the photo should be recognisable in every version.",
 }
+EVALUATION = ("confusion", "mistakes", "uncertain", "reliability")  # in the order of the page
 # Fields of a recipe that logistic regression does not use.
 FINE_TUNING_FIELDS = ("head", "augmentation", "views", "class_weights", "phases", "smoothing")
 # The settings that are on by default. They are shown when they are off, the others when on.
@@ -60,7 +63,7 @@ def sections(folder, phases):
     """Return [(heading, paths of PNGs)] in the order of the page. A file may be missing."""
 
     def evaluation(stem):
-        return [folder / f"{stem}{name}.png" for name in ("confusion", "mistakes", "uncertain")]
+        return [folder / f"{stem}{name}.png" for name in EVALUATION]
 
     if not phases:
         first_look = [folder.parent / "first_look.png"]
