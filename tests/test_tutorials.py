@@ -37,7 +37,7 @@ TUTORIALS = {
 }
 
 
-OTHER_PAGES = {"computing_once", "from_the_posts", "times"}
+OTHER_PAGES = {"calibration", "computing_once", "from_the_posts", "times"}
 OTHER_RECIPES = {"sample", "digits"}
 
 
