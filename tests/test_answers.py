@@ -92,7 +92,7 @@ def answer_all(kind, names=NAMES):
 
 def test_table_marks_the_photos_in_folders_of_classes():
     _, text = answer_all("table")
-    classes = "Noodles/Pasta: 75.00%, crème brûlée: 12.50%"
+    classes = "Noodles/Pasta: 75 %, crème brûlée: 12 %"
     assert text.splitlines() == [
         f"x/Noodles-Pasta/1.jpg  {classes}  correct",
         f"x/crème brûlée/1.jpg  {classes}  wrong: it is in crème brûlée/",
