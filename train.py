@@ -35,7 +35,7 @@ def main(argv=None):
             if not (folder / page.NAME).is_file():
                 console.info(f"report: {page.write(folder, recipe)}")
             for kind in arguments.export:
-                console.info(f"exported: {classifier.export(folder, kind)}")
+                classifier.export(folder, kind)
     options = ("--method", method, "--image", splits.evaluation.paths[0])
     console.info(f"next: {console.command('predict', recipe.name, *options)}")
     return classifier.check_accuracy(folder, arguments.assert_accuracy_at_least)

@@ -316,15 +316,20 @@ def from_imagenet(backbone):
 
 
 def export(folder, kind):
-    """Write the classifier of a folder for another program; return the path.
+    """Write the classifier of a folder for another program, and what that needs to know beside it.
 
-    `kind` is "onnx", "litert" or "saved_model". The errors are those of `load`.
+    Prints both paths and returns the first. `kind` is "onnx", "litert" or "saved_model". The errors
+    are those of `load`.
     """
     console.import_tensorflow()
     network, classes = load_network_and_classes(folder)
     target = Path(folder) / EXPORTS_FOLDER / exports.FILES[kind]
     exports.write(network, kind, target)
     files.write_json(target.with_name(CLASSES_FILE), classes)
+    console.info(f"exported: {target}")
+    decode_size = images.decode_size(network.input_shape[1])
+    description = exports.describe(network, kind, target, classes, decode_size)
+    console.info(f"how to use it: {description}")
     return target
 
 

@@ -19,7 +19,7 @@ from pyimagesearch.support import files
 pytestmark = pytest.mark.usefixtures("untraced")
 
 PAGES = sorted(page for folder in (".", "docs", "output") for page in (ROOT / folder).glob("*.md"))
-OWN_ROW, PYTHON_EXAMPLE = blocks("python")
+(OWN_ROW,) = blocks("python")
 
 
 def read_row(row):
@@ -41,10 +41,13 @@ def small_rows(monkeypatch, thin, random_weights, quick_figures):
             make_photo(Path("my_photos", name, f"{number}.jpg"), label, number)
 
 
-def test_readme_commands_run_in_order_and_its_python_example_predicts_the_same(
+def test_readme_commands_run_in_order_and_the_python_page_predicts_the_same(
     small_rows, script, capsys
 ):
+    """The programs of the other pages are run in tests/test_exports.py."""
     printed = run_all(script)
+    for name in ("onnx", "litert", "saved_model"):
+        assert len(run_all(script, read_page(f"docs/{name}.md"))) == 1
     scripts = {command.split()[1] for command in printed}
     assert scripts == {
         "tools/get_weights.py",
@@ -54,9 +57,11 @@ def test_readme_commands_run_in_order_and_its_python_example_predicts_the_same(
         "train.py",
         "predict.py",
     }
-    Path("example.py").write_text(PYTHON_EXAMPLE)
+    Path("example.py").write_text("".join(blocks("python", read_page("docs/python.md"))))
     runpy.run_path("example.py")
-    by_example = capsys.readouterr().out.splitlines()
+    *by_example, unreadable, shape = capsys.readouterr().out.splitlines()
+    assert "report.txt cannot be read as a photo" in unreadable
+    assert shape == "(1, 6)"
     first_prediction = next(command for command in printed if "predict.py" in command)
     _, answer, _ = script("predict", *first_prediction.split()[2:], "--format", "json")
     classes = json.loads(answer)["classes"]

@@ -1,11 +1,16 @@
 """Networks for other programs: each export predicts with its own runtime what Keras predicts."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from conftest import CLASSES, assert_one_error, make_photo, read, tiny_phase, tiny_recipe
+from pages import blocks, read_page
+from PIL import ExifTags, Image, ImageOps
 
 from pyimagesearch import classifier, config, datasets, images, networks
 from pyimagesearch.recipe import EXPORTS
@@ -142,6 +147,166 @@ def test_export_of_a_sigmoid_predicts_the_second_class():
     fast = classifier.load_litert(FOLDER)
     np.testing.assert_allclose(fast.predict(make_photos(3)), expected, atol=1e-5)
     assert (fast.classes, fast.image_size) == (("cat", "dog"), 32)
+
+
+# What an export needs to know
+
+SAMPLE = Path("output/sample/fine_tune")
+# (width, height, EXIF orientation, mode). Above 896 pixels, JPEGs are decoded at a reduced size.
+PHOTOS = (
+    *((224, 224, 1, "RGB"), (307, 172, 1, "RGB"), (172, 307, 6, "RGB"), (640, 480, 3, "RGB")),
+    *((1000, 900, 8, "RGB"), (2000, 1500, 1, "RGB"), (1200, 1850, 5, "RGB"), (9, 7, 1, "RGB")),
+    *((400, 300, 1, "L"), (500, 150, 1, "P")),
+)
+# Runs a program in a fresh process and prints what it computed and imported.
+RUN_ALONE = """
+import json, runpy, sys
+del sys.argv[0]
+names = runpy.run_path(sys.argv[0])
+rows = names["probabilities"].tolist()
+print(json.dumps([names["classes"], rows, sorted({name.split(".")[0] for name in sys.modules})]))
+"""
+
+
+def write_photos():
+    """Write a photo of coarse and fine patterns for each row of PHOTOS; return the paths."""
+    rng, paths = np.random.default_rng(3), []
+    for number, (width, height, orientation, mode) in enumerate(PHOTOS):
+        pixels = np.zeros((height, width, 3))
+        for cells in (2, 8, 40, 200):
+            noise = rng.integers(0, 256, (min(cells, height), min(cells, width), 3), dtype=np.uint8)
+            pixels += Image.fromarray(noise).resize((width, height), Image.Resampling.NEAREST)
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        paths.append(f"{number}.{'png' if mode == 'P' else 'jpg'}")
+        photo = Image.fromarray((pixels / 4).astype(np.uint8)).convert(mode)
+        photo.save(paths[-1], exif=exif, quality=92)
+    return paths
+
+
+def sensitive_network(units, activation, paths):
+    """Return a network whose probabilities depend on colours, details and where they are."""
+    keras.utils.set_random_seed(0)
+    photos = keras.Input((224, 224, 3), dtype="uint8", name="photos")
+    convolution = keras.layers.Conv2D(8, 3, strides=2, activation="relu")
+    x = keras.layers.AveragePooling2D(37)(convolution(keras.layers.Rescaling(1 / 255)(photos)))
+    x = keras.layers.Flatten()(x)
+    head = keras.layers.Dense(units, activation)
+    network = keras.Model(photos, head(x))
+    # Kernels that add up to 0 see details.
+    convolution.kernel.assign(convolution.kernel - convolution.kernel.numpy().mean(axis=(0, 1)))
+    # The logits of the photos are around 0, so that no probability is close to 0 or 1.
+    features = keras.Model(photos, x)(np.stack([images.read_resized(path, 224) for path in paths]))
+    logits = features.numpy() @ head.kernel.numpy()
+    head.kernel.assign(2 * head.kernel / logits.std(axis=0))
+    head.bias.assign(-2 * logits.mean(axis=0) / logits.std(axis=0))
+    return network
+
+
+def export_sample(kind, units, activation):
+    """Save a sensitive classifier of `sample`, export it; return (path of the export, photos)."""
+    paths = write_photos()
+    network = sensitive_network(units, activation, paths)
+    classifier.save_network(SAMPLE, network, CLASSES[: max(2, units)])
+    files.write_json(SAMPLE / classifier.METRICS_FILE, {})
+    return classifier.export(SAMPLE, kind), paths
+
+
+def predict_alone(kind, paths):
+    """Run the program on a page of the docs; return (classes, probabilities, imported names)."""
+    (program,) = blocks("python", read_page(f"docs/{kind}.md"))
+    Path("program.py").write_text(program, encoding="utf-8")
+    command = [sys.executable, "-c", RUN_ALONE, "program.py", *paths]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    *lines, result = ended.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == paths
+    classes, rows, imported = json.loads(result)
+    return classes, np.array(rows), imported
+
+
+@pytest.mark.parametrize(
+    ("kind", "units", "activation"),
+    [("onnx", 3, "softmax"), ("litert", 1, "sigmoid"), ("saved_model", 3, "softmax")],
+)
+def test_program_of_the_docs_predicts_alone_what_predict_prints(script, kind, units, activation):
+    _, paths = export_sample(kind, units, activation)
+    classes, rows, imported = predict_alone(kind, paths)
+    assert "pyimagesearch" not in imported
+    assert kind == "saved_model" or not {"keras", "tensorflow"} & set(imported)
+
+    options = ("--format", "json", "--copies", 0, "--image", *paths)
+    status, printed, messages = script("predict", "--recipe", "sample", *options)
+    assert status == 0, messages
+    for row, line in zip(rows, printed.splitlines(), strict=True):
+        expected = {each["class"]: each["probability"] for each in json.loads(line)["classes"]}
+        assert classes[row.argmax()] == next(iter(expected))
+        assert dict(zip(classes, row, strict=True)) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        pytest.param(lambda photo: ImageOps.exif_transpose(photo).resize((224, 224)), id="bicubic"),
+        pytest.param(lambda photo: images.resize(np.asarray(photo), 224), id="not upright"),
+        pytest.param(
+            lambda photo: images.resize(np.asarray(ImageOps.exif_transpose(photo)), 224)[..., ::-1],
+            id="blue, green, red",
+        ),
+    ],
+)
+def test_photos_that_are_prepared_differently_get_other_probabilities(prepare):
+    """Otherwise the test above would accept them too."""
+    paths = write_photos()
+    loaded = classifier.from_network(sensitive_network(3, "softmax", paths), CLASSES)
+    photos = [np.asarray(prepare(Image.open(path).convert("RGB"))) for path in paths]
+    changes = np.abs(loaded.predict(np.stack(photos)) - loaded.predict(loaded.read(paths)))
+    assert changes.max() > 0.05
+
+
+def names_in_onnx(path):
+    """Return the names of the input and the output of an ONNX file."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return [each.name for each in (*session.get_inputs(), *session.get_outputs())]
+
+
+def names_in_litert(path):
+    """Return the names of the input and the output of a LiteRT file's signature."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    signature = Interpreter(str(path)).get_signature_list()["serving_default"]
+    return signature["inputs"] + signature["outputs"]
+
+
+def names_in_saved_model(path):
+    """Return the names of the input and the output of a SavedModel's signature."""
+    import tensorflow as tf
+
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    return [*signature.structured_input_signature[1], *signature.structured_outputs]
+
+
+NAMES = {"onnx": names_in_onnx, "litert": names_in_litert, "saved_model": names_in_saved_model}
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_description_of_an_export_has_its_names_shapes_and_classes(capsys, kind):
+    path, _ = export_sample(kind, 3, "softmax")
+    description = path.with_name(f"{path.name}.txt")
+    assert f"how to use it: {description}" in capsys.readouterr().err
+    text = description.read_text(encoding="utf-8")
+    assert " and ".join(NAMES[kind](path)) in text
+    assert "uint8 (photos, 224, 224, 3)" in text
+    assert "float32 (photos, 3), the probability of each class." in text
+    assert text.endswith("0 zebra\n1 Noodles/Pasta\n2 apple\n")
+
+
+def test_description_of_a_sigmoid_names_the_class_of_its_probability():
+    path, _ = export_sample("litert", 1, "sigmoid")
+    text = path.with_name("model.tflite.txt").read_text(encoding="utf-8")
+    assert "float32 (photos, 1), the probability of the second class, Noodles/Pasta." in text
 
 
 # When train.py exports
