@@ -10,17 +10,21 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from pyimagesearch import networks
 from pyimagesearch.support import console, files
+from pyimagesearch.support.errors import UserError
 
 HISTORY_FILE = "history.csv"
 LOGS_FOLDER = "tensorboard"
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+# A loss diverges if it is more than ten times what it was. A loss below 1, which is about that of
+# guessing among three classes, may rise tenfold and still be small, so it counts as 1.
+DIVERGENCE_FACTOR, SMALL_LOSS = 10, 1
 
 
 def fit(network, data, checkpoint, folder, tensorboard=False):
     """Train one phase; afterwards `network` has the trained weights.
 
-    Its layers are unfrozen already, and `data` is its batches.PhaseData. The checkpoint knows the
-    finished epochs and records new ones. history.csv and TensorBoard's logs go to `folder`.
+    Its layers are unfrozen already; `data` is its batches.PhaseData. The checkpoint records the
+    epochs. history.csv and TensorBoard's logs go to `folder`. A loss that diverges is a UserError.
     """
     phase = data.phase
     report_phase(network, data)
@@ -112,6 +116,9 @@ class EpochRecorder(keras.callbacks.Callback):
         seconds = round(self.stopwatch.seconds, 2)
         history = self.checkpoint.history
         row = {"phase": self.phase.name, "epoch": epoch + 1, **metrics, "seconds": seconds}
+        if divergence := find_divergence(row, history, self.checkpoint.variables):
+            self.checkpoint.remove()  # the same settings would diverge again
+            raise UserError(f"{divergence}. {divergence_remedy(self.phase)}")
         history.append(row)
         path = self.history_path
         with files.atomic_write(path) as partial, open(partial, "w", newline="") as file:
@@ -128,6 +135,43 @@ class EpochRecorder(keras.callbacks.Callback):
         if self.phase.patience is not None and since_best >= self.phase.patience:
             console.info(f"{self.phase.name} stops: no lower val_loss for {since_best} epochs")
             self.model.stop_training = True
+
+
+def find_divergence(row, history, variables):
+    """Return what shows that a training diverges after an epoch, or None.
+
+    Its loss is not finite, or far above the first of the phase. The first one is compared with the
+    phase before, whose head is trained. `row` is a row of history.csv, `history` has those before.
+    """
+    losses = [earlier["loss"] for earlier in history if earlier["phase"] == row["phase"]]
+    if not losses:
+        losses = [max(row["loss"], row["val_loss"]) for row in history[-1:]]
+    highest = DIVERGENCE_FACTOR * max(*losses[:1], SMALL_LOSS) if losses else math.inf
+    where = f"{row['phase']} diverges: after epoch {row['epoch']},"
+    if not (row["loss"] <= highest and math.isfinite(row["loss"] + row["val_loss"])):
+        return f"{where} loss is {row['loss']:.3g} and val_loss {row['val_loss']:.3g}"
+    # ReLU and max pooling hide NaN from the losses here, but not on every machine.
+    with np.errstate(invalid="ignore"):
+        sums = [np.sum(variable) for variable in variables]
+    return None if np.isfinite(sums).all() else f"{where} some weights are not finite"
+
+
+def divergence_remedy(phase):
+    """Return what to change after a phase has diverged, as sentences."""
+    rate = phase.learning_rate
+    # A tenth of 0.1 or more can still be too high.
+    smaller = rate / (1000 if rate >= 0.1 else 10)
+    return (
+        f"learning_rate={rate} is too high for {phase.optimizer} here; try {smaller:g}. Nothing of "
+        f"this training is saved; an earlier classifier stays as it is"
+    )
+
+
+def val_accuracy(phase, history):
+    """Return the val_accuracy of the weights with which a finished phase ended."""
+    rows = [row for row in history if row["phase"] == phase.name]
+    since_best = epochs_since_best(phase, history) if phase.keep_best else 0
+    return rows[-1 - since_best]["val_accuracy"]
 
 
 def class_weights(recipe, labels):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_photo
+from conftest import make_photo, tiny_phase
 from PIL import Image
 
 from pyimagesearch.datasets import Photos
@@ -183,3 +183,34 @@ def test_metrics_and_text_compare_the_figures_before_and_after_calibration(
 def test_mistakes_are_captioned_with_calibrated_probabilities(photos, tmp_path):
     _, text = evaluation.save_evaluation(tmp_path, "", photos, LOGITS, 2, 9)
     assert "2.jpg: Noodles/Pasta predicted as apple (59 %)" in text
+
+
+# A phase that makes it worse
+
+
+def phases_with(**changes):
+    return tiny_phase("warmup"), tiny_phase("unfrozen", **changes)
+
+
+def warning(phases, before, after, capsys):
+    """Return what is printed about two phases with these val_accuracies."""
+    pairs = (("warmup", before), ("unfrozen", after))
+    history = [{"phase": name, "val_loss": 1, "val_accuracy": accuracy} for name, accuracy in pairs]
+    evaluation.warn_if_worse(phases, history)
+    return capsys.readouterr().err
+
+
+def test_phase_that_made_it_worse_is_a_warning_with_the_settings_that_help(capsys):
+    worse = "[WARN] unfrozen made it worse on validation: val_accuracy 0.747 -> 0.723. "
+    remedies = "fewer epochs or patience=3, a smaller learning_rate, keep_best=True\n"
+    assert warning(phases_with(), 0.747, 0.723, capsys) == f"{worse}What usually helps: {remedies}"
+    # It does not suggest what is set already.
+    printed = warning(phases_with(keep_best=True, patience=2), 0.747, 0.723, capsys)
+    assert printed == f"{worse}What usually helps: fewer epochs, a smaller learning_rate\n"
+
+
+def test_phase_that_made_it_no_worse_or_cannot_be_compared_is_no_warning(capsys):
+    assert warning(phases_with(), 0.5, 0.5, capsys) == ""
+    assert warning(phases_with()[:1], 0.5, 0.4, capsys) == ""
+    # It has other validation photos.
+    assert warning(phases_with(held_out=0.1), 0.5, 0.4, capsys) == ""

@@ -82,7 +82,31 @@ def evaluate_phase(network, data, checkpoint, folder):
     phases = recipe.phases[: data.number + 1]
     temperature = calibration.calibrate(recipe, phases, partial(validation_logits, network, data))
     logits = compute_logits(*data.evaluation_inputs(network), "evaluation", data)
-    return save_evaluation(folder, f"{phase.name}_", photos, logits, temperature, recipe.mistakes)
+    evaluation = save_evaluation(
+        folder, f"{phase.name}_", photos, logits, temperature, recipe.mistakes
+    )
+    warn_if_worse(phases, checkpoint.history)
+    return evaluation
+
+
+def warn_if_worse(phases, history):
+    """Print a warning if the last of the phases made the network worse on the validation photos.
+
+    `history` has the rows of history.csv.
+    """
+    from pyimagesearch import training
+
+    if len(phases) < 2 or phases[-1].held_out != phases[-2].held_out:
+        return  # there is no phase before, or it had other validation photos
+    before, after = (training.val_accuracy(phase, history) for phase in phases[-2:])
+    if after < before:
+        last = phases[-1]
+        remedies = ["fewer epochs" if last.patience else "fewer epochs or patience=3"]
+        remedies += ["a smaller learning_rate"] + ["keep_best=True"] * (not last.keep_best)
+        console.warn(
+            f"{last.name} made it worse on validation: val_accuracy {before:.3f} -> {after:.3f}. "
+            f"What usually helps: {', '.join(remedies)}"
+        )
 
 
 def validation_logits(network, data):
