@@ -16,7 +16,7 @@ def main(argv=None):
     arguments = read_arguments(argv)
 
     from pyimagesearch import classifier, config, datasets
-    from pyimagesearch.report import figures, page
+    from pyimagesearch.report import comparison, figures, page
     from pyimagesearch.support import files
 
     recipe = find_recipe(config.RECIPES, arguments.recipe or config.RECIPE)
@@ -28,12 +28,14 @@ def main(argv=None):
         with files.locked(folder.parent):
             settings = {name: getattr(config, name) for name in classifier.SETTINGS[method]}
             fingerprint = classifier.fingerprint(recipe, splits, folder, settings)
-            if arguments.force or not classifier.is_up_to_date(folder, fingerprint):
-                files.remove(folder / page.NAME)
+            if arguments.restore_previous:
+                classifier.restore_previous(folder, fingerprint)
+            elif not classifier.is_up_to_date(folder, fingerprint, arguments.force):
                 figures.draw_classes(folder.parent / "first_look.png", splits.training)
-                train(recipe, splits, folder, fingerprint, arguments.tensorboard)
-            if not (folder / page.NAME).is_file():
-                console.info(f"report: {page.write(folder, recipe)}")
+                unfinished = files.partial_path(folder)
+                train(recipe, splits, unfinished, fingerprint, arguments.tensorboard)
+                comparison.report(folder, arguments.export)
+            page.write_if_missing(folder, recipe)
             for kind in arguments.export:
                 classifier.export(folder, kind)
     options = ("--method", method, "--image", splits.evaluation.paths[0])
@@ -47,6 +49,7 @@ def read_arguments(argv):
     add, number = parser.add_argument, {"type": console.fraction, "metavar": "FRACTION"}
     add("--method", choices=METHODS, help="instead of the recipe's own")
     add("--force", action="store_true", help="train again, even if up to date")
+    add("--restore-previous", action="store_true", help="undo the last training")
     add("--export", nargs="+", choices=EXPORTS, default=(), help="also save for other programs")
     add("--tensorboard", action="store_true", help="log the epochs for TensorBoard")
     add("--assert-accuracy-at-least", **number, help="exit with status 1 below this accuracy")
@@ -76,7 +79,6 @@ def train_regression(recipe, splits, folder, fingerprint, tensorboard):
     times = {"seconds": round(stopwatch.seconds, 3), "feature_seconds": recorded["seconds"]}
 
     console.info("evaluating and saving model...")
-    classifier.begin(folder)
     metrics, report = evaluation.evaluate_regression(model, recipe, splits, other_csvs, folder)
     model = regression.calibrated_copy(model, metrics["calibration"]["temperature"])
     classifier.save_regression(folder, model, recipe.classes, features_folder)
@@ -118,12 +120,10 @@ def fine_tune(recipe, splits, folder, fingerprint, tensorboard):
         checkpoint.finish_phase(*evaluation.evaluate_phase(network, data, checkpoint, folder))
 
     console.info("saving model...")
-    classifier.begin(folder)
     metrics = checkpoint.metrics() | {"precision": precision}
     network = networks.calibrated_copy(network, metrics["calibration"]["temperature"])
     classifier.save_network(folder, network, recipe.classes)
     classifier.finish(folder, metrics, checkpoint.report(), fingerprint, splits, config.SEED)
-    checkpoint.remove()
 
 
 if __name__ == "__main__":

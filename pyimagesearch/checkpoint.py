@@ -10,7 +10,6 @@ from pyimagesearch import networks
 from pyimagesearch.support import console, files, fingerprints
 
 CHECKPOINT_FILE, SECONDS_FILE = "checkpoint.npz", "seconds.json"
-METRICS_FILE = "metrics.json"  # the last file of a finished classifier
 # What NumPy raises for a file that is damaged or of another kind.
 DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 # Fields of a recipe that only change the figures of the report.
@@ -68,8 +67,6 @@ class Checkpoint:
 
     def load(self):
         """Read the progress of an interrupted run, if there is one; print where it resumes."""
-        if self.is_left_over():
-            return
         state, arrays = self.read()
         if state is None:
             return
@@ -83,12 +80,6 @@ class Checkpoint:
             group = [array for key, array in arrays.items() if key.startswith(f"{name}_")]
             setattr(self, name, group)
         console.info(f"resuming after {self.position()}; to start over, delete {self.path}")
-
-    def is_left_over(self):
-        """Return True if the training of this checkpoint has finished: metrics.json is newer."""
-        metrics = self.folder / METRICS_FILE
-        both_exist = self.path.is_file() and metrics.is_file()
-        return both_exist and metrics.stat().st_mtime_ns >= self.path.stat().st_mtime_ns
 
     def read(self):
         """Return (state, arrays) from the disk, or (None, None) if there is nothing complete."""
@@ -169,7 +160,7 @@ class Checkpoint:
         return "\n".join(reports)
 
     def remove(self):
-        """Delete the files: the training run is finished."""
+        """Delete the files: the next run starts over."""
         files.remove(self.path)
         self.stopwatch.remove()
 

@@ -4,6 +4,7 @@ It contains everything that training and prediction must agree about: the class 
 of the probabilities, the size of the photos, and the preprocessing, which is part of the network.
 """
 
+import os
 import platform
 import shutil
 import zipfile
@@ -24,7 +25,8 @@ from pyimagesearch.support.errors import UserError
 NETWORK_FILE, REGRESSION_FILE, BACKBONE_FILE = "model.keras", "model.skops", "backbone.keras"
 CLASSES_FILE, METRICS_FILE, REPORT_FILE = "classes.json", "metrics.json", "report.txt"
 EXPORTS_FOLDER = "exports"
-HISTORY_FILE = "history.csv"
+PREVIOUS_FOLDER = "previous"  # the classifier before, with its report and its exports
+CHECKPOINT_FILES = ("checkpoint.npz", "seconds.json")  # what checkpoint.py leaves in a killed run
 
 # The settings of config.py that a classifier depends on, by method.
 SETTINGS = {
@@ -92,15 +94,6 @@ def predict_batches(predict, batches, advance):
     return np.concatenate(probabilities)
 
 
-def begin(folder):
-    """Mark the classifier in a folder as unfinished, before its files are replaced.
-
-    Its exports are deleted, since they would answer for a classifier that no longer exists.
-    """
-    files.remove(Path(folder) / METRICS_FILE)
-    files.remove(Path(folder) / EXPORTS_FOLDER)
-
-
 def save_network(folder, network, classes):
     """Save a fine-tuned network, from photos to probabilities, and its class names."""
     with files.atomic_write(Path(folder) / NETWORK_FILE) as partial:
@@ -120,7 +113,10 @@ def save_regression(folder, regression, classes, features_folder):
 
 
 def finish(folder, metrics, report, fingerprint, splits, seed):
-    """Write report.txt and metrics.json, the last file of a classifier: it is complete."""
+    """Write report.txt and metrics.json, the last file of a classifier, and put it in place.
+
+    `folder` is <folder>.partial, where a classifier is made while the one before stays usable.
+    """
     files.write_text(Path(folder) / REPORT_FILE, report)
     environment = {
         "photos": {split: len(photos) for split, photos in splits._asdict().items()},
@@ -130,6 +126,50 @@ def finish(folder, metrics, report, fingerprint, splits, seed):
     }
     metrics = {**metrics, **environment, "made_from": fingerprint}
     files.write_json(Path(folder) / METRICS_FILE, metrics)
+    put_in_place(Path(folder).with_suffix(""))
+
+
+def put_in_place(folder):
+    """Move a finished classifier from <folder>.partial to `folder`; do nothing if there is none.
+
+    The classifier that was in `folder` moves to <folder>/previous, and the one there is deleted.
+    If the process is killed between two moves, the next call does the rest.
+    """
+    folder = Path(folder)
+    for new in (files.partial_path(folder), restored_path(folder)):
+        if (new / METRICS_FILE).is_file():
+            for name in CHECKPOINT_FILES:
+                files.remove(new / name)
+            if folder.is_dir():
+                files.remove(folder / PREVIOUS_FOLDER)
+                os.replace(folder, new / PREVIOUS_FOLDER)
+            os.replace(new, folder)
+
+
+def restored_path(folder):
+    """Return where a previous classifier is stored while it is put back."""
+    return folder.with_suffix(".restored")
+
+
+def restore_previous(folder, wanted):
+    """Exchange the classifier of a folder with the previous one; raise UserError if there is none.
+
+    `wanted` is the fingerprint of the present settings: other settings would train it again.
+    """
+    previous = folder / PREVIOUS_FOLDER
+    if not restored_path(folder).is_dir():  # otherwise the same command was killed
+        put_in_place(folder)
+        if not (previous / METRICS_FILE).is_file():
+            raise UserError(
+                f"{previous} has no classifier to put back. It gets one when the recipe is "
+                f"trained again"
+            )
+        os.replace(previous, restored_path(folder))
+    put_in_place(folder)
+    metrics = files.read_json(folder / METRICS_FILE) or {}
+    console.info(f"{folder} is the previous classifier again; the other one is in {previous}")
+    if changes := fingerprints.differences(metrics.get("made_from"), wanted):
+        console.warn(f"train.py would train it again: {'; '.join(changes)}")
 
 
 def fingerprint(recipe, splits, folder, settings):
@@ -146,21 +186,16 @@ def fingerprint(recipe, splits, folder, settings):
     return fingerprints.fingerprint(parts)
 
 
-def is_up_to_date(folder, wanted):
+def is_up_to_date(folder, wanted, force=False):
     """Return True if the classifier in a folder was made from what is wanted now.
 
-    If so, its report is printed. If it is out of date, the reasons are.
+    If so, its report is printed. If it is out of date, the reasons are. With `force` it always is.
     """
-    path, history = Path(folder) / METRICS_FILE, Path(folder) / HISTORY_FILE
-    metrics = files.read_json(path)
-    if metrics is None:
+    put_in_place(folder)  # the last run may have been killed before
+    metrics = files.read_json(Path(folder) / METRICS_FILE)
+    if metrics is None or force:
         return False
-    changes = fingerprints.differences(metrics.get("made_from"), wanted)
-    # history.csv is written before metrics.json. If it is newer, another training has begun since,
-    # and has replaced the curves.
-    if history.is_file() and history.stat().st_mtime_ns > path.stat().st_mtime_ns:
-        changes.append("another training began here and was interrupted")
-    if changes:
+    if changes := fingerprints.differences(metrics.get("made_from"), wanted):
         console.info(f"training again: {'; '.join(changes)}")
         return False
     console.show((Path(folder) / REPORT_FILE).read_text(encoding="utf-8"))

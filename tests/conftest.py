@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pyimagesearch import config, features
-from pyimagesearch.recipe import Augmentation, Head, Phase, Recipe, checked
+from pyimagesearch.recipe import METHODS, Augmentation, Head, Phase, Recipe, checked
 from pyimagesearch.report import figures
 from pyimagesearch.support import console, files
 
@@ -343,7 +343,11 @@ def assert_one_error(said, *words):
 def leftovers(folder="."):
     """Return the half-written files below a folder, except those that a later run resumes."""
     partial_files = [path for path in Path(folder).rglob("*") if "partial" in path.name]
-    return [path for path in partial_files if path.parent.name not in ("cache", "outputs")]
+    return [
+        path
+        for path in partial_files
+        if path.parent.name not in ("cache", "outputs") and path.stem not in METHODS
+    ]
 
 
 def read(path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, make_photo, read
 
-from pyimagesearch import classifier, config, datasets, frozen, networks
+from pyimagesearch import classifier, config, datasets, frozen, networks, training
 from pyimagesearch.frozen import Views
 
 SPLIT_NAMES = config.SPLITS
@@ -56,7 +56,7 @@ def test_training_on_the_views_of_train_py_gives_its_weights_and_accuracies(
     for ours, theirs in zip(evaluated[-1].get_weights(), saved.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     expected = {}
-    with open(folder / classifier.HISTORY_FILE) as file:
+    with open(folder / training.HISTORY_FILE) as file:
         for row in csv.DictReader(file):
             expected[f"{row['phase']}, validation"] = float(row["val_accuracy"])
     for phase, value in read(folder / classifier.METRICS_FILE)["phases"].items():

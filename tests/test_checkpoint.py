@@ -193,13 +193,6 @@ def test_pickle_in_a_checkpoint_does_not_run(interrupted, capsys):
     assert not os.path.exists("ran")
 
 
-def test_checkpoint_of_a_finished_training_is_not_resumed(interrupted, capsys):
-    """The process was killed after metrics.json was written and before the files were deleted."""
-    files.write_json(FOLDER / "metrics.json", {})
-    assert load({}).finished_epochs == 0
-    assert "resuming" not in capsys.readouterr().err
-
-
 # Seconds and results
 
 
@@ -231,7 +224,7 @@ def test_metrics_and_report_are_those_of_all_phases(interrupted):
     assert progress.report() == ("After head\n\nfirst text\n\nAfter unfrozen\n\nsecond text\n")
 
 
-def test_finished_training_leaves_no_checkpoint(interrupted):
+def test_removed_checkpoint_leaves_no_file(interrupted):
     load({}).remove()
     assert not (FOLDER / "checkpoint.npz").exists()
     assert not (FOLDER / checkpoint.SECONDS_FILE).exists()

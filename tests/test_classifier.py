@@ -13,7 +13,7 @@ import pytest
 from conftest import CLASSES, SPLIT_NAMES, assert_one_error, make_photo, tiny_recipe
 from sklearn.linear_model import LogisticRegression
 
-from pyimagesearch import classifier, config, datasets, networks
+from pyimagesearch import checkpoint, classifier, config, datasets, networks
 from pyimagesearch.recipe import Augmentation
 from pyimagesearch.support import files, sources
 from pyimagesearch.support.errors import UserError
@@ -136,18 +136,14 @@ def test_moved_classifier_predicts_too(folder):
     assert classifier.load(moved).predict(make_photos(1)).shape == (1, 3)
 
 
-def test_classifier_is_unfinished_from_begin_to_finish(folder):
-    exports = folder / classifier.EXPORTS_FOLDER
-    exports.mkdir()
-    classifier.begin(folder)
+def test_folder_without_metrics_is_unfinished(folder):
+    (folder / classifier.METRICS_FILE).unlink()
     with pytest.raises(UserError) as refused:
         classifier.load(folder)
     assert str(refused.value) == (
         f"{folder} has no finished classifier. "
         f"Make it with: python train.py --recipe tiny --method fine_tune"
     )
-    # They would predict as the classifier that is replaced.
-    assert not exports.exists()
 
 
 def test_finish_records_what_the_classifier_was_made_from(built, folder):
@@ -159,6 +155,87 @@ def test_finish_records_what_the_classifier_was_made_from(built, folder):
     assert metrics["made_from"] == {"SEED": 42}
     assert metrics["versions"]["keras"] == version("keras")
     assert (folder / classifier.REPORT_FILE).read_text() == "a report\n"
+
+
+class Killed(BaseException):
+    """Stands for kill -9."""
+
+
+@pytest.fixture
+def kill_at_move(monkeypatch):
+    """Return a function that lets a call of os.replace, counted from 1, end the process."""
+    replace = os.replace
+
+    def kill(number):
+        moves = iter(range(1, number))
+
+        def move_or_die(source, target):
+            if next(moves, None) is None:
+                raise Killed
+            replace(source, target)
+
+        monkeypatch.setattr(classifier.os, "replace", move_or_die)
+        return lambda: monkeypatch.setattr(classifier.os, "replace", replace)
+
+    return kill
+
+
+def write_metrics_of(folder, name):
+    """Write a metrics.json that names its classifier, and files that training leaves beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / classifier.METRICS_FILE).write_text(json.dumps({"name": name}))
+    for file in classifier.CHECKPOINT_FILES:
+        (folder / file).touch()
+
+
+def names_in(folder):
+    """Return the names of the finished classifiers in a folder and in its previous/."""
+    found = [
+        files.read_json(path / classifier.METRICS_FILE) for path in (folder, folder / "previous")
+    ]
+    return [metrics and metrics["name"] for metrics in found]
+
+
+@pytest.mark.parametrize("move", [1, 2])
+def test_classifier_is_put_in_place_by_the_next_call_after_a_kill(kill_at_move, move):
+    for path, name in ((FINE_TUNE / "previous", "first"), (FINE_TUNE, "second")):
+        write_metrics_of(path, name)
+    write_metrics_of(files.partial_path(FINE_TUNE), "third")
+    revive = kill_at_move(move)
+    with pytest.raises(Killed):
+        classifier.put_in_place(FINE_TUNE)
+    revive()
+    classifier.put_in_place(FINE_TUNE)
+    assert names_in(FINE_TUNE) == ["third", "second"]
+    assert [path.name for path in FINE_TUNE.parent.iterdir()] == [FINE_TUNE.name]
+    assert not any((FINE_TUNE / name).exists() for name in classifier.CHECKPOINT_FILES)
+
+
+@pytest.mark.parametrize("move", [1, 2, 3])
+def test_previous_classifier_is_restored_by_the_same_command_after_a_kill(kill_at_move, move):
+    for path, name in ((FINE_TUNE / "previous", "first"), (FINE_TUNE, "second")):
+        write_metrics_of(path, name)
+    unfinished = files.partial_path(FINE_TUNE)
+    unfinished.mkdir()
+    revive = kill_at_move(move)
+    with pytest.raises(Killed):
+        classifier.restore_previous(FINE_TUNE, {"format": 0})
+    revive()
+    classifier.restore_previous(FINE_TUNE, {"format": 0})
+    assert names_in(FINE_TUNE) == ["first", "second"]
+    # A training that was interrupted before can still resume.
+    assert sorted(FINE_TUNE.parent.iterdir()) == [FINE_TUNE, unfinished]
+
+
+def test_checkpoint_files_are_those_of_checkpoint():
+    names = (checkpoint.CHECKPOINT_FILE, checkpoint.SECONDS_FILE)
+    assert names == classifier.CHECKPOINT_FILES
+
+
+def test_find_never_takes_a_previous_classifier(folder):
+    shutil.move(folder, LOGISTIC_REGRESSION / "previous")
+    with pytest.raises(UserError, match="has no finished classifier"):
+        classifier.find("output", tiny_recipe())
 
 
 def test_find_prefers_the_recipes_own_method_to_the_other(folder):
@@ -308,17 +385,6 @@ def test_classifier_of_other_settings_is_out_of_date_with_the_difference(built, 
     write_metrics(folder, fingerprint_of(tiny_recipe()))
     assert not classifier.is_up_to_date(folder, fingerprint_of(tiny_recipe(batch_size=8)))
     assert "training again: batch_size was 4 and is now 8" in capsys.readouterr().err
-
-
-def test_classifier_is_out_of_date_if_another_training_was_interrupted(built, folder, capsys):
-    wanted = fingerprint_of(tiny_recipe())
-    write_metrics(folder, wanted)
-    history = folder / classifier.HISTORY_FILE
-    history.touch()
-    later = (folder / classifier.METRICS_FILE).stat().st_mtime_ns + 1_000_000_000
-    os.utime(history, ns=(later, later))
-    assert not classifier.is_up_to_date(folder, wanted)
-    assert "another training began here and was interrupted" in capsys.readouterr().err
 
 
 def test_folder_without_a_classifier_is_not_up_to_date(built, capsys):

@@ -91,7 +91,9 @@ def test_table_shows_accuracy_training_time_and_files_to_open(demo, monkeypatch,
     for method, values in metrics.items():
         (output / method).mkdir(parents=True)
         (output / method / "metrics.json").write_text(json.dumps(values | photos))
-    for name in ("fine_tune/report.html", "predictions/1.png"):
+    # The report of the classifier before is not listed.
+    previous = "fine_tune/previous/report.html"
+    for name in ("fine_tune/report.html", previous, "predictions/1.png"):
         (output / name).parent.mkdir(exist_ok=True)
         (output / name).touch()
     text = demo.table("sample")

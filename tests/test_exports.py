@@ -320,11 +320,17 @@ def test_classifier_that_is_up_to_date_is_exported_and_not_trained_again(trained
     assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_training_again_deletes_the_exports_of_the_classifier_before(trained, script):
-    exported = trained() / "exports" / "saved_model"
-    exported.mkdir(parents=True)
-    assert script("train", "--method", "fine_tune", "--force")[0] == 0
-    assert not exported.parent.exists()
+def test_training_again_moves_the_exports_away_and_says_how_to_make_them_again(trained, script):
+    folder = trained()
+    for name in ("model.tflite", "model.onnx"):
+        files.write_text(folder / "exports" / name, "an export")
+    status, _, messages = script("train", "--force", "--export", "litert")
+    assert status == 0
+    assert [path.name for path in (folder / "exports").glob("model.*")] == ["model.tflite"]
+    # The one that is written again is not listed.
+    command = "python train.py --recipe tiny --method fine_tune --export onnx"
+    moved = f"[INFO] the exports model.onnx are now in {folder / 'previous' / 'exports'}."
+    assert f"{moved} Make new ones with: {command}\n" in messages
 
 
 # predict.py --fast

@@ -1,7 +1,6 @@
 """train.py: what it writes, when it trains again, how it resumes, and its options."""
 
 import csv
-import os
 import shutil
 from pathlib import Path
 
@@ -229,10 +228,19 @@ def test_result_of_an_earlier_version_is_reported_in_one_line_and_trained_again(
 # After an interruption
 
 
-def test_curves_of_an_interrupted_training_are_not_those_of_the_classifier(trained, begin):
-    """history.csv is then newer than the metrics.json of the training before."""
-    os.utime(trained() / "history.csv")
-    assert "training again: another training began here and was interrupted" in begin()
+def contents(folder):
+    """Return {path in a folder: bytes} of its files."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in paths}
+
+
+def test_interrupted_training_leaves_every_file_of_the_classifier_as_it_was(trained, tiny, begin):
+    folder = trained()
+    expected = contents(folder)
+    tiny(phases=PLAIN_PHASES)
+    begin(at=(classifier, "save_network"))
+    assert contents(folder) == expected
+    assert (files.partial_path(folder) / "history.csv").is_file()
 
 
 def results():
@@ -264,18 +272,90 @@ def test_same_seed_gives_the_same_bits_after_an_interruption_before_saving(
     assert results() == expected
     smoothed = {path.name for path in (OUTPUT / "fine_tune").glob("*_smoothed.png")}
     assert smoothed == {f"{name}_smoothed.png" for name in ("warmup", "unfrozen", "history")}
-    assert not (OUTPUT / "fine_tune" / "checkpoint.npz").exists()
+    names = {path.name for path in OUTPUT.rglob("*")}
+    assert not names & {"checkpoint.npz", "seconds.json", "fine_tune.partial"}
 
 
 def test_seconds_of_an_interrupted_computation_count(built, tiny, train, begin):
     tiny(phases=PLAIN_PHASES[:1])
     begin(at=(frozen, "compute"))
-    seconds = OUTPUT / "fine_tune" / "seconds.json"
+    seconds = OUTPUT / "fine_tune.partial" / "seconds.json"
     files.write_json(seconds, read(seconds) | {"seconds": 1000})
     _, messages = train()
     assert "resuming after" not in messages  # no epoch was finished
     assert read(OUTPUT / "fine_tune" / "metrics.json")["seconds"] > 1000
     assert not seconds.exists()
+
+
+# The classifier before
+
+
+@BOTH
+def test_training_again_keeps_the_previous_classifier_and_its_report(trained, train, method):
+    folder = trained(method)
+    (folder / "exports").mkdir()
+    expected = contents(folder)
+    _, messages = train(method, "--force")
+    previous = folder / "previous"
+    assert contents(previous) == expected
+    assert not (folder / "exports").exists()
+    accuracy = read(folder / "metrics.json")["accuracy"]
+    assert f"accuracy {accuracy:.3f} -> {accuracy:.3f} on the same 15 photos" in messages
+    # Of several earlier ones, the last one is kept.
+    train(method, "--force")
+    assert not (previous / "previous").exists()
+
+
+def test_printed_command_puts_the_previous_classifier_back_and_again_undoes_that(
+    trained, tiny, train, script
+):
+    folder = trained()
+    (folder / "exports").mkdir()
+    first = contents(folder)
+    tiny(phases=PLAIN_PHASES)
+    _, messages = train()
+    second = (folder / "model.keras").read_bytes()
+    [command] = [
+        line.split(" it back with: ")[1] for line in messages.splitlines() if "back" in line
+    ]
+    assert command.startswith("python train.py ")
+    status, _, messages = script("train", *command.split()[2:])
+    assert status == 0
+    assert {path: (folder / path).read_bytes() for path in first} == first
+    assert (folder / "exports").is_dir()
+    assert "[WARN] train.py would train it again: phases[0].epochs was 2 and is now 1" in messages
+    assert (folder / "previous" / "model.keras").read_bytes() == second
+    _, _, messages = script("train", *command.split()[2:])
+    assert (folder / "model.keras").read_bytes() == second
+    assert "would train it again" not in messages
+    assert "is up to date" in train()[1]
+
+
+def test_restoring_without_a_previous_classifier_is_one_error(trained, script):
+    expected = contents(trained())
+    status, _, messages = script("train", "--restore-previous")
+    assert status == 2
+    assert_one_error(messages, "output/tiny/fine_tune/previous has no classifier to put back")
+    assert contents(OUTPUT / "fine_tune") == expected
+
+
+def test_training_that_diverges_saves_nothing_and_names_the_learning_rate(
+    trained, tiny, train, script
+):
+    expected = contents(trained())
+    warmup = tiny_phase("warmup")
+    settings = {"unfreeze_after": "block4_pool", "optimizer": "Adam", "momentum": 0}
+    tiny(phases=(warmup, tiny_phase("unfrozen", learning_rate=1000.0, epochs=9, **settings)))
+    status, _, messages = script("train")
+    assert status == 2
+    remedy = "learning_rate=1000.0 is too high for Adam here; try 1"
+    assert_one_error(messages, "unfrozen diverges: after epoch 1,", remedy)
+    assert contents(OUTPUT / "fine_tune") == expected
+    assert not (OUTPUT / "fine_tune.partial" / "checkpoint.npz").exists()
+    tiny(phases=(warmup, tiny_phase("unfrozen", **settings)))
+    _, messages = train()
+    assert "resuming" not in messages
+    assert "warmup 1/1" in messages
 
 
 # Commands that come too early

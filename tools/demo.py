@@ -84,7 +84,7 @@ def table(recipe):
         lines.append(f"{method:<22}{accuracy:>9.3f}{interval:>16}{seconds:>9.0f}")
     always = intervals.baseline(metrics["classes"])["accuracy"]
     lines.append(f"{'most frequent class':<22}{always:>9.3f}")
-    results = *sorted(folder.rglob("report.html")), *sorted(folder.glob("predictions/*.png"))
+    results = *sorted(folder.glob("*/report.html")), *sorted(folder.glob("predictions/*.png"))
     lines += ["", "open in a browser:", *(f"  {relative(path)}" for path in results)]
     return "\n".join(lines)
 

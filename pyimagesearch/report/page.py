@@ -8,7 +8,7 @@ import jinja2
 
 from pyimagesearch.classifier import METRICS_FILE, REPORT_FILE
 from pyimagesearch.report import intervals
-from pyimagesearch.support import files
+from pyimagesearch.support import console, files
 
 NAME = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -31,6 +31,12 @@ EVALUATION = ("confusion", "mistakes", "uncertain", "reliability")  # in the ord
 FINE_TUNING_FIELDS = ("head", "augmentation", "views", "class_weights", "phases", "smoothing")
 # The settings that are on by default. They are shown when they are off, the others when on.
 ON_BY_DEFAULT = ("augment", "shuffle")
+
+
+def write_if_missing(folder, recipe):
+    """Write the page of a finished classifier, if it has none, and print the path."""
+    if not (folder / NAME).is_file():
+        console.info(f"report: {write(folder, recipe)}")
 
 
 def write(folder, recipe):
