@@ -272,11 +272,16 @@ def script(monkeypatch, capsys):
 
 
 @pytest.fixture
-def built(tiny, script):
-    """Make a flat download of the tiny recipe and build its dataset."""
-    make_flat_download("Tiny")
-    status, _, said = script("build_dataset")
-    assert status == 0, said
+def built(tiny, script, kept):
+    """Make a flat download of the tiny recipe and build its dataset, once for all tests."""
+    if not (kept / "built").is_dir():
+        make_flat_download("Tiny")
+        status, _, said = script("build_dataset")
+        assert status == 0, said
+        for folder in ("Tiny", "dataset"):
+            shutil.copytree(folder, kept / "built" / folder)
+    for folder in ("Tiny", "dataset"):
+        shutil.copytree(kept / "built" / folder, folder, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")
