@@ -131,7 +131,7 @@ def calibrate(capsys, *held_out, **changes):
 def test_photos_that_were_not_trained_on_are_fitted(capsys, phases):
     temperature, messages = calibrate(capsys, *phases)
     assert temperature == pytest.approx(4, rel=0.1)
-    assert f"temperature {temperature:.2f}, fitted on 5,000 photos" in messages
+    assert f"temperature {temperature:.2f}, fitted on 5,000 validation photos" in messages
 
 
 @pytest.mark.parametrize("phases", [(), (0,), (0.1, 0)])

@@ -41,7 +41,8 @@ def calibrate(recipe, phases, validation_logits):
         return 1.0
     logits, labels = validation_logits()
     temperature = fit_temperature(logits, labels)
-    console.info(f"{name}temperature {temperature:.2f}, fitted on {len(labels):,} photos")
+    count = f"{len(labels):,} validation photos"
+    console.info(f"{name}calibrated with temperature {temperature:.2f}, fitted on {count}")
     return temperature
 
 
