@@ -205,46 +205,45 @@ def epoch(phase, loss, val_loss=1.0):
 @pytest.mark.parametrize(
     ("row", "history", "diverges"),
     [
-        (epoch("head", 1e6), [], False),
         (epoch("head", np.nan), [], True),
         (epoch("head", 1.0, np.nan), [], True),
         (epoch("head", np.inf), [], True),
+        # The first epoch of a phase is compared with its first batch, whose loss is 2.
+        (epoch("head", 199.0), [], False),
+        (epoch("head", 201.0), [], True),
+        (epoch("tail", 199.0), [epoch("head", 0.1)], False),
+        # Later epochs are compared with the first one of the phase.
         (epoch("head", 19.9), [epoch("head", 2.0), epoch("head", 0.1)], False),
         (epoch("head", 20.1), [epoch("head", 2.0), epoch("head", 9.0)], True),
+        (epoch("tail", 20.1), [epoch("head", 9.0), epoch("tail", 2.0)], True),
         # A small loss may rise.
         (epoch("head", 0.5), [epoch("head", 0.001)], False),
-        # The first epoch of a phase is compared with the phase before.
-        (epoch("tail", 39.0), [epoch("head", 0.1, val_loss=4.0)], False),
-        (epoch("tail", 41.0), [epoch("head", 0.1, val_loss=4.0)], True),
-        (epoch("tail", 21.0), [epoch("head", 0.1, val_loss=4.0), epoch("tail", 2.0)], True),
     ],
 )
 def test_divergence_is_a_loss_that_is_not_finite_or_far_above_the_first(row, history, diverges):
-    found = training.find_divergence(row, history, [])
+    found = training.find_divergence(row, history, 2.0, [])
     assert (found is not None) == diverges
     if diverges:
-        assert f"{row['phase']} diverges: after epoch 2, loss is {row['loss']:.3g}" in found
+        assert found == f"loss is {row['loss']:.3g} and val_loss {row['val_loss']:.3g}"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_divergence_is_found_in_weights_whose_losses_are_finite(value):
-    weights = [np.ones(3), np.array([1, value, -value])]
-    assert "some weights are not finite" in training.find_divergence(
-        epoch("head", 1.0), [], weights
-    )
-    assert training.find_divergence(epoch("head", 1.0), [], weights[:1]) is None
+    good, bad = np.ones(3), np.array([1, value, -value])
+    assert training.find_divergence(epoch("head", 1.0), [], 1.0, [good]) is None
+    found = training.find_divergence(epoch("head", 1.0), [], 1.0, [good, bad])
+    assert found == "some weights are not finite"
 
 
 @pytest.mark.parametrize(
     ("optimizer", "rate", "suggestion"),
     [("SGD", 1.0, "0.001"), ("Adam", 0.1, "0.0001"), ("SGD", 0.01, "0.001")],
 )
-def test_remedy_is_a_smaller_learning_rate(optimizer, rate, suggestion):
+def test_remedy_of_a_divergence_is_a_smaller_learning_rate(optimizer, rate, suggestion):
     phase = tiny_phase("head", optimizer=optimizer, learning_rate=rate)
-    remedy = training.divergence_remedy(phase)
-    assert remedy.startswith(
-        f"learning_rate={rate} is too high for {optimizer} here; try {suggestion}. "
-    )
+    error = str(training.divergence_error(phase, 3, "loss is nan and val_loss 1"))
+    remedy = f"learning_rate={rate} is too high for {optimizer} here; try {suggestion}."
+    assert error.startswith(f"head diverges: after epoch 3, loss is nan and val_loss 1. {remedy}")
 
 
 def test_val_accuracy_of_a_phase_is_that_of_the_epoch_it_keeps():
