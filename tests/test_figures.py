@@ -138,12 +138,13 @@ def test_sheet_has_each_picture_under_its_caption_and_hides_the_empty_places(
     tmp_path, drawn_figures
 ):
     pictures = [np.full((30, 40, 3), value, np.uint8) for value in (10, 20, 30, 40)]
-    captions = ["a", "b $x$", "c", "word " * 20]
+    captions = ["a", "b $x$", "c (58 %)", "word " * 20]
     figures.draw_sheet(tmp_path / "sheet.png", pictures, captions, "title")
     axes = drawn_figures[0].axes
     assert len(axes) == 6
     assert [each.images[0].get_array().max() for each in axes[:4]] == [10, 20, 30, 40]
-    assert [each.get_title() for each in axes[:3]] == captions[:3]
+    # A percentage is never broken into two lines.
+    assert [each.get_title() for each in axes[:3]] == ["a", "b $x$", "c (58\N{NO-BREAK SPACE}%)"]
     assert max(map(len, axes[3].get_title().splitlines())) <= 34
     assert not any(each.axison for each in axes)
 

@@ -100,7 +100,11 @@ def draw_sheet(path, pictures, captions, title, columns=3):
     """
     rows = math.ceil(len(pictures) / columns)
     width = 3.4 if columns <= 3 else 2.4  # of a picture, in inches
-    captions = [textwrap.fill(caption, round(10 * width)) for caption in captions]
+    # A no-break space: "58 %" stays on one line.
+    captions = [
+        textwrap.fill(text.replace(" %", "\N{NO-BREAK SPACE}%"), round(10 * width))
+        for text in captions
+    ]
     # The median shape decides, so that one tall picture does not leave gaps between the others.
     ratios = [picture.shape[0] / picture.shape[1] for picture in pictures if picture is not None]
     lines = max(caption.count("\n") + 1 for caption in captions)
