@@ -272,16 +272,29 @@ def script(monkeypatch, capsys):
 
 
 @pytest.fixture
-def built(tiny, script, kept):
-    """Make a flat download of the tiny recipe and build its dataset, once for all tests."""
-    if not (kept / "built").is_dir():
-        make_flat_download("Tiny")
-        status, _, said = script("build_dataset")
-        assert status == 0, said
+def copy_dataset(tiny, script, kept):
+    """Return a function that makes a flat download of the tiny recipe and builds its dataset.
+
+    It does so once for all tests, and copies both, with the dates of their files.
+    """
+
+    def copy():
+        if not (kept / "built").is_dir():
+            make_flat_download("Tiny")
+            status, _, said = script("build_dataset")
+            assert status == 0, said
+            for folder in ("Tiny", "dataset"):
+                shutil.copytree(folder, kept / "built" / folder)
         for folder in ("Tiny", "dataset"):
-            shutil.copytree(folder, kept / "built" / folder)
-    for folder in ("Tiny", "dataset"):
-        shutil.copytree(kept / "built" / folder, folder, dirs_exist_ok=True)
+            shutil.copytree(kept / "built" / folder, folder, dirs_exist_ok=True)
+
+    return copy
+
+
+@pytest.fixture
+def built(copy_dataset):
+    """Make a flat download of the tiny recipe and build its dataset."""
+    copy_dataset()
 
 
 @pytest.fixture(scope="session")
@@ -309,7 +322,7 @@ def kept(tmp_path_factory):
 
 
 @pytest.fixture
-def trained(request, tiny, script, kept):
+def trained(request, copy_dataset, script, kept):
     """Return a function that trains the tiny recipe by a method, once for all tests.
 
     It returns the classifier's folder; dataset/ and output/ are in the test's own folder. Tests
@@ -320,9 +333,7 @@ def trained(request, tiny, script, kept):
     def train(method="fine_tune"):
         finished = kept / figures_name / method
         if not finished.is_dir():
-            if not config.DATASET_DIR.is_dir():
-                make_flat_download("Tiny")
-                assert script("build_dataset")[0] == 0
+            copy_dataset()
             if method == "logistic_regression":
                 assert script("extract_features")[0] == 0
             status, _, messages = script("train", "--method", method)

@@ -326,7 +326,8 @@ def test_training_again_moves_the_exports_away_and_says_how_to_make_them_again(t
         files.write_text(folder / "exports" / name, "an export")
     status, _, messages = script("train", "--force", "--export", "litert")
     assert status == 0
-    assert [path.name for path in (folder / "exports").glob("model.*")] == ["model.tflite"]
+    names = {path.name for path in (folder / "exports").glob("model.*")}
+    assert names == {"model.tflite", "model.tflite.txt"}
     # The one that is written again is not listed.
     command = "python train.py --recipe tiny --method fine_tune --export onnx"
     moved = f"[INFO] the exports model.onnx are now in {folder / 'previous' / 'exports'}."
