@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from pyimagesearch import features
-from pyimagesearch.support import console, machine
+from pyimagesearch.support import calibration, console, machine
 from pyimagesearch.support.array_files import ArrayFile
 
 # Memory that fitting takes, as a multiple of the features' own size.
@@ -108,7 +108,8 @@ class BlockObjective:
         for start in range(0, count, BLOCK_ROWS):
             # Mapped anew for each block, so that the pages of the last one can be freed.
             rows = np.asarray(self.array_file.read()[start : start + BLOCK_ROWS])
-            logits = self.all_logits(rows @ coefficients.T.astype(np.float32) + intercepts)
+            logits = rows @ coefficients.T.astype(np.float32) + intercepts
+            logits = calibration.class_logits(logits)
             labels = self.labels[start : start + BLOCK_ROWS]
             loss -= log_softmax(logits, axis=1)[np.arange(len(labels)), labels].sum()
             errors = softmax(logits, axis=1) - np.eye(self.class_count)[labels]
@@ -118,10 +119,6 @@ class BlockObjective:
         loss += (coefficients**2).sum() / 2
         gradient[:, :-1] += coefficients
         return loss / count, (gradient / count).ravel()
-
-    def all_logits(self, logits):
-        """Return (rows, classes) logits; that of the first of two classes is 0."""
-        return np.pad(logits, ((0, 0), (1, 0))) if self.class_count == 2 else logits
 
 
 def as_regression(parameters, iterations):
