@@ -93,11 +93,11 @@ class PhaseData:
         yield from with_labels(inputs, photos.labels)
 
     def evaluation_inputs(self, network):
-        """Return (model, inputs) that give the probabilities of every evaluation photo, in order.
+        """Return (model, inputs) that give the output for every evaluation photo, in order.
 
         Layers that are frozen in every phase give the same output after each, so it is computed
-        once and stored, if the disk has room. Else the photos go through the whole network. This
-        is the float32 copy of the network.
+        once and stored, if the disk has room. Otherwise the photos go through the whole network,
+        which computes in float32.
         """
         recipe, output = self.recipe, frozen.evaluation_output(self.recipe, self.views)
         if output is not None and output in self.store:

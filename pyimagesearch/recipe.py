@@ -353,7 +353,7 @@ def is_part_of_class(value):
 
 
 def instance_of(kind, words):
-    """Return a rule: an instance of a class, or of one of a tuple of classes."""
+    """Return a rule: an instance of a class, or of one of several classes."""
     return lambda value: isinstance(value, kind), words
 
 

@@ -24,7 +24,7 @@ STYLE = {"dpi": 100, "layout": "constrained"}
 
 
 def draw_confusion(path, matrix, classes):
-    """Draw a confusion matrix: its rows are true classes, and shades are shares of a row."""
+    """Draw a confusion matrix: one row per true class, cells shaded by their share of the row."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 3 + 0.75 * min(len(classes), MAX_CELLS)
     figure, axes = plt.subplots(figsize=(side + 1.5, side), **STYLE)
