@@ -69,8 +69,9 @@ def extract(recipe, splits, folder, fingerprint):
     files.write_json(folder / "classes.json", list(recipe.classes))
     with files.atomic_write(folder / features.BACKBONE_FILE) as partial:
         networks.float32_copy(extractor).save(partial)
-    columns = extractor.output_shape[-1]
-    features.finish(folder, fingerprint, columns, precision, stopwatch)
+    columns, channels = extractor.output_shape[-1], networks.cut_tensor(extractor, None).shape[-1]
+    facts = {"columns": columns, "channels": channels, "precision": precision}
+    features.finish(folder, fingerprint, facts, stopwatch)
     console.info(f"{columns:,} features per photo ({stopwatch})")
 
 

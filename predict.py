@@ -36,10 +36,10 @@ def main(argv=None):
         heatmap_function = heatmaps.heatmap_function(classifier.network)
     copies = AnnotatedCopies(folder, arguments.copies, arguments.show, heatmap_function)
     answers = Answers(arguments.format, names, classifier.classes, sys.stdout.encoding)
-    for name, pixels, small_copy, probabilities in predictions(classifier, names):
+    for (name, pixels, small_copy), probabilities, unlike in predictions(classifier, names):
         top_classes = classifier.top(probabilities, arguments.top)
-        console.show(answers.add(name, top_classes))
-        copies.add(name, pixels, small_copy, probabilities, top_classes[0])
+        console.show(answers.add(name, top_classes, unlike))
+        copies.add(name, pixels, small_copy, probabilities, top_classes[0], unlike)
     copies.report(answers.count)
     answers.report()
     return exit_status(answers.count, len(names))
@@ -83,7 +83,7 @@ def load_classifier(arguments):
 
 
 def predictions(classifier, names):
-    """Yield (name, network input, small copy, probabilities) of each photo that can be read."""
+    """Yield ((name, network input, small copy), probabilities, unlike) of each readable photo."""
     import numpy as np
 
     photos = read_photos(names, classifier.image_size)
@@ -91,9 +91,8 @@ def predictions(classifier, names):
     total = None if sys.stdout.isatty() else len(names)
     with console.progress("photos", total) as advance:
         while batch := list(itertools.islice(photos, BATCH_SIZE)):
-            rows = classifier.predict(np.stack([pixels for _, pixels, _ in batch]))
-            for photo, probabilities in zip(batch, rows, strict=True):
-                yield *photo, probabilities
+            pixels = np.stack([pixels for _, pixels, _ in batch])
+            yield from zip(batch, *classifier.predict_and_compare(pixels), strict=True)
             advance(len(batch))
 
 

@@ -74,12 +74,12 @@ def train_regression(recipe, splits, folder, fingerprint, tensorboard):
         console.warn("--tensorboard logs nothing: logistic regression has no epochs")
     console.info("training model...")
     stopwatch, columns = console.Stopwatch(), recorded["columns"]
-    csv, *other_csvs = (features_folder / f"{name}.csv" for name in config.SPLITS)
-    model = regression.fit(csv, splits.training, columns, config.SEED, config.MAX_ITERATIONS)
+    csvs = [features_folder / f"{name}.csv" for name in config.SPLITS]
+    model = regression.fit(csvs[0], splits.training, columns, config.SEED, config.MAX_ITERATIONS)
     times = {"seconds": round(stopwatch.seconds, 3), "feature_seconds": recorded["seconds"]}
 
     console.info("evaluating and saving model...")
-    metrics, report = evaluation.evaluate_regression(model, recipe, splits, other_csvs, folder)
+    metrics, report = evaluation.evaluate_regression(model, recipe, splits, csvs, recorded, folder)
     model = regression.calibrated_copy(model, metrics["calibration"]["temperature"])
     classifier.save_regression(folder, model, recipe.classes, features_folder)
     metrics |= {**times, "precision": recorded["precision"]}

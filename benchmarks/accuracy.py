@@ -145,8 +145,8 @@ def train_phase(network, data):
     validation = as_dataset(data.validation_batches, model.input, count, errors)
     metrics = model.evaluate(validation, verbose=0, return_dict=True)
     evaluated, inputs = data.evaluation_inputs(networks.float32_copy(network))
-    predict = classifier.probabilities_function(evaluated)
-    probabilities = classifier.predict_batches(predict, inputs, lambda count: None)
+    outputs = networks.concatenate(map(networks.predict_function(evaluated), inputs))
+    probabilities = classifier.both_classes(outputs)
     return {
         f"{phase.name}, validation": metrics["accuracy"],
         f"{phase.name}, evaluation": float(

@@ -19,7 +19,7 @@ import numpy as np
 
 from pyimagesearch import features, images
 from pyimagesearch.recipe import METHODS
-from pyimagesearch.support import console, exports, files, fingerprints
+from pyimagesearch.support import console, exports, files, fingerprints, similarity
 from pyimagesearch.support.errors import UserError
 
 NETWORK_FILE, REGRESSION_FILE, BACKBONE_FILE = "model.keras", "model.skops", "backbone.keras"
@@ -46,8 +46,25 @@ class Classifier:
 
     classes: tuple  # their names, in the order of the probabilities
     image_size: int  # pixels along a side
-    predict: Callable  # uint8 RGB (n, size, size, 3) -> (n, classes) probabilities
+    # uint8 RGB (n, size, size, 3) -> [probabilities], or the outputs of networks.with_similarity.
+    run: Callable
     network: Any = None  # the keras.Model, or None for an export
+
+    def predict(self, photos):
+        """Return the (n, classes) probabilities of uint8 RGB photos, (n, size, size, 3)."""
+        return self.predict_and_compare(photos)[0]
+
+    def predict_and_compare(self, photos):
+        """Return (probabilities, unlike) of photos as for `predict`.
+
+        `unlike` is a list with True for each photo that is unlike any training photo: its class
+        means little. It has None for each if the classifier has nothing to compare with.
+        """
+        probabilities, *above_threshold = self.run(photos)
+        unlike = [None] * len(photos)
+        if above_threshold:
+            unlike = (above_threshold[0][:, 0] < 0).tolist()
+        return both_classes(probabilities), unlike
 
     def read(self, names):
         """Return the photos at paths or web addresses, as `predict` takes them.
@@ -64,18 +81,28 @@ class Classifier:
         return [(self.classes[label], float(probabilities[label])) for label in order]
 
 
-def from_network(network, classes):
-    """Return a Classifier around a network from photos to probabilities."""
-    predict = probabilities_function(network)
-    return Classifier(tuple(classes), network.input_shape[1], predict, network)
+def from_network(network, classes, reference=None):
+    """Return a Classifier around a network from photos to probabilities.
 
+    `reference` is the similarity.Reference of its training photos, or None.
+    """
+    import keras
 
-def probabilities_function(network):
-    """Return a function from batches of a network's input to (n, classes) probabilities."""
     from pyimagesearch import networks
 
-    run = networks.predict_function(network)
-    return lambda batch: both_classes(run(batch))
+    predict = networks.predict_function(add_comparison(network, reference))
+
+    def run(photos):
+        return keras.tree.flatten(predict(photos))
+
+    return Classifier(tuple(classes), network.input_shape[1], run, network)
+
+
+def add_comparison(network, reference):
+    """Return networks.with_similarity, or the network as it is if `reference` is None."""
+    from pyimagesearch import networks
+
+    return network if reference is None else networks.with_similarity(network, reference)
 
 
 def both_classes(probabilities):
@@ -83,15 +110,6 @@ def both_classes(probabilities):
     if probabilities.shape[1] > 1:
         return probabilities
     return np.concatenate([1 - probabilities, probabilities], axis=1)
-
-
-def predict_batches(predict, batches, advance):
-    """Return the (n, classes) probabilities of all batches; `advance` is given each one's size."""
-    probabilities = []
-    for batch in batches:
-        probabilities.append(predict(batch))
-        advance(len(batch))
-    return np.concatenate(probabilities)
 
 
 def save_network(folder, network, classes):
@@ -231,7 +249,7 @@ def load(folder):
     Raises UserError if training has not finished there, or a file is damaged.
     """
     console.import_tensorflow()
-    return from_network(*load_network_and_classes(folder))
+    return from_network(*load_network_and_classes(folder), load_reference(folder))
 
 
 def load_network_and_classes(folder):
@@ -300,9 +318,18 @@ def load_regression(path):
         return regression
 
 
+def load_reference(folder):
+    """Return the similarity.Reference of a classifier, or None: earlier versions stored none."""
+    path = Path(folder) / similarity.FILE
+    if not path.is_file():
+        return None
+    with explain_loading_errors(path):
+        return similarity.load(folder)
+
+
 @contextmanager
 def explain_loading_errors(path):
-    """Turn the errors of Keras and skops for a damaged or strange file into one line."""
+    """Turn the errors of Keras, skops and NumPy for a damaged or strange file into one line."""
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is missing or damaged. {remedy(path)}")
     try:
@@ -359,11 +386,13 @@ def export(folder, kind):
     console.import_tensorflow()
     network, classes = load_network_and_classes(folder)
     target = Path(folder) / EXPORTS_FOLDER / exports.FILES[kind]
-    exports.write(network, kind, target)
+    reference = load_reference(folder)
+    exports.write(add_comparison(network, reference), kind, target)
     files.write_json(target.with_name(CLASSES_FILE), classes)
     console.info(f"exported: {target}")
     decode_size = images.decode_size(network.input_shape[1])
-    description = exports.describe(network, kind, target, classes, decode_size)
+    compares = reference is not None
+    description = exports.describe(network, kind, target, classes, decode_size, compares)
     console.info(f"how to use it: {description}")
     return target
 
@@ -378,5 +407,4 @@ def load_litert(folder):
     classes = files.read_json(path.with_name(CLASSES_FILE), list)
     if classes is None or not path.is_file():
         raise UserError(f"{path} or its class names are missing. Make it with: {command}")
-    image_size, predict = exports.open_litert(path, command)
-    return Classifier(tuple(classes), image_size, lambda batch: both_classes(predict(batch)))
+    return Classifier(tuple(classes), *exports.open_litert(path, command))

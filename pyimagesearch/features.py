@@ -54,10 +54,13 @@ def begin(folder, fingerprint, precision):
     return console.Stopwatch(folder / SECONDS_FILE, key=fingerprints.digest(wanted))
 
 
-def finish(folder, fingerprint, columns, precision, stopwatch):
-    """Record that the features in a folder are complete, and what they were made from."""
-    seconds = round(stopwatch.seconds, 3)
-    facts = {"columns": columns, "precision": precision, "seconds": seconds}
+def finish(folder, fingerprint, facts, stopwatch):
+    """Record that the features in a folder are complete, and what they were made from.
+
+    The `facts` are "columns", the features per photo; "channels", those of the feature map; and the
+    "precision".
+    """
+    facts = {**facts, "seconds": round(stopwatch.seconds, 3)}
     files.write_json(folder / FINGERPRINT_FILE, {**fingerprint, **facts})
     files.remove(folder / UNFINISHED_FILE)
     files.remove(folder / OUTPUTS_FOLDER)

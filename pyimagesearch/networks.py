@@ -291,7 +291,7 @@ def compile_for(model, phase):
 
 
 def predict_function(model):
-    """Return a function from a NumPy batch to the model's output, a NumPy array.
+    """Return a function from a NumPy batch to the model's output, a NumPy array, or to its outputs.
 
     `model.predict` turns XLA on for a model that is not compiled. On a CPU that slows VGG16 down
     from 30 photos per second to 10.
@@ -306,17 +306,49 @@ def predict_function(model):
     def predict(batch):
         count = len(batch) if on_gpu else PHOTOS_AT_ONCE
         parts = (batch[start : start + count] for start in range(0, len(batch), count))
-        return np.concatenate([run(tf.cast(part, model.input.dtype)).numpy() for part in parts])
+        return concatenate([run(tf.cast(part, model.input.dtype)) for part in parts])
 
     return predict
 
 
+def concatenate(batches):
+    """Return the outputs for several batches as one: an array, or a list of one per output."""
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+
+
 def with_logits(network):
-    """Return a network that gives the logits of a network, and shares its other layers."""
+    """Return a network that gives the logits of a network, and shares its other layers.
+
+    Its second output is that of `pooled_features`.
+    """
     last = network.get_layer(PROBABILITIES)
     logits = keras.layers.Dense(last.units, dtype="float32", name="logits")
-    model = keras.Model(network.input, logits(last.input))
+    model = keras.Model(network.input, [logits(last.input), pooled_features(network)])
     logits.set_weights(last.get_weights())
+    return model
+
+
+def pooled_features(network):
+    """Return the backbone's last feature map, averaged over the photo: (n, channels)."""
+    pooling = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooled_features")
+    return pooling(cut_tensor(network, None))
+
+
+def with_similarity(network, reference):
+    """Return a network that shares the layers of a network and has two outputs.
+
+    They are its probabilities, and (n, 1) by how much a photo's similarity to the training photos
+    is above the threshold of a similarity.Reference: below 0, it is unlike any of them.
+    """
+    count = len(reference.features)
+    unit_rows = keras.layers.UnitNormalization(dtype="float32", name="unit_rows")
+    cosine = keras.layers.Dense(count, use_bias=False, dtype="float32", name="cosine")
+    nearest, _ = keras.ops.top_k(cosine(unit_rows(pooled_features(network))), reference.neighbours)
+    above = keras.layers.Rescaling(1, -reference.threshold, dtype="float32", name="above_threshold")
+    # Not nearest[:, -1:]. Keras would call that get_item, which preprocessing is called already.
+    similarity = keras.ops.min(nearest, axis=1, keepdims=True)
+    model = keras.Model(network.input, [network.output, above(similarity)])
+    cosine.set_weights([reference.features.astype(np.float32).T])
     return model
 
 

@@ -131,14 +131,17 @@ def as_regression(parameters, iterations):
     return regression
 
 
-def compute_logits(regression, path, photos):
-    """Return the (n, classes) logits of the rows of a CSV; errors are those of `fit`.
+def compute_outputs(regression, path, photos, channels):
+    """Return [(n, classes) logits, (n, channels) pooled features] of the rows of a CSV.
 
-    Two classes have one column, the logit of the second class.
+    Two classes have one column of logits, that of the second class. Errors are those of `fit`.
     """
-    blocks = features.read_blocks(path, photos, regression.n_features_in_)
-    logits = np.concatenate([regression.decision_function(rows) for rows in blocks])
-    return logits.reshape(len(photos), -1)
+    logits, pooled = [], []
+    for rows in features.read_blocks(path, photos, regression.n_features_in_):
+        logits.append(regression.decision_function(rows).reshape(len(rows), -1))
+        # Flattened features are a row of channels for each place of the photo.
+        pooled.append(rows.reshape(len(rows), -1, channels).mean(axis=1))
+    return [np.concatenate(logits), np.concatenate(pooled)]
 
 
 def calibrated_copy(regression, temperature):

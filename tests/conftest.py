@@ -15,7 +15,7 @@ from PIL import Image
 from pyimagesearch import config, features
 from pyimagesearch.recipe import METHODS, Augmentation, Head, Phase, Recipe, checked
 from pyimagesearch.report import figures
-from pyimagesearch.support import console, files
+from pyimagesearch.support import console, files, fingerprints, similarity
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -404,7 +404,11 @@ class Tuning:
         self.network = networks.build(recipe, None, weights_seed)
         self.views = frozen.choose_views(recipe.views, 3, 1)
         self.checkpoint = checkpoint.load_checkpoint(
-            self.folder, {"format": 2, "SEED": seed}, "float32", self.network, recipe.phases
+            self.folder,
+            fingerprints.fingerprint({"SEED": seed}),
+            "float32",
+            self.network,
+            recipe.phases,
         )
         self.outputs = frozen.needed(recipe, self.views, self.checkpoint.finished_phases)
         inputs = (self.network, recipe, self.splits, seed, cache or self.folder / "cache")
@@ -432,3 +436,16 @@ class Tuning:
             self.fit(number)
             self.checkpoint.finish_phase({"accuracy": 0.5}, "text")
         return self.network.get_weights()
+
+
+def half_unlike(network, photos):
+    """Return a similarity.Reference to which half of these photos are unlike.
+
+    `photos` are inputs of the network.
+    """
+    from pyimagesearch import networks
+
+    model = networks.keras.Model(network.input, networks.pooled_features(network))
+    features = networks.predict_function(model)(photos)
+    reference = similarity.fit(features[: len(photos) // 2], features)
+    return reference._replace(threshold=float(np.median(reference.similarities(features))))

@@ -9,6 +9,7 @@ import pytest
 from pyimagesearch.report import answers
 
 TOP_CLASSES = [("Noodles/Pasta", 0.75), ("crème brûlée", 0.125)]
+PUDDING = answers.Answer("crème.jpg", [("crème 🍮", 0.5)])
 
 
 def parse_csv(text):
@@ -17,12 +18,12 @@ def parse_csv(text):
 
 
 def test_table_is_one_line_per_photo_with_percentages():
-    text = answers.format_answer("table", "a.jpg", TOP_CLASSES)
+    text = answers.format_answer("table", answers.Answer("a.jpg", TOP_CLASSES))
     assert text == "a.jpg  Noodles/Pasta: 75 %, crème brûlée: 12 %"
 
 
 def test_lines_are_the_name_and_then_one_line_per_class():
-    text = answers.format_answer("lines", "a.jpg", TOP_CLASSES)
+    text = answers.format_answer("lines", answers.Answer("a.jpg", TOP_CLASSES))
     assert text == "a.jpg\n  75 % : Noodles/Pasta\n  12 % : crème brûlée"
 
 
@@ -38,7 +39,7 @@ def test_percentage_is_whole_and_never_claims_certainty(probability, expected):
 
 
 def test_json_is_one_object_per_line():
-    text = answers.format_answer("json", "a.jpg", TOP_CLASSES)
+    text = answers.format_answer("json", answers.Answer("a.jpg", TOP_CLASSES))
     assert "\n" not in text
     assert json.loads(text) == {
         "image": "a.jpg",
@@ -51,7 +52,7 @@ def test_json_is_one_object_per_line():
 
 def test_csv_has_one_row_of_column_names_above_the_first_answer():
     text = "\n".join(
-        answers.format_answer("csv", name, TOP_CLASSES, first=name == "a.jpg")
+        answers.format_answer("csv", answers.Answer(name, TOP_CLASSES), first=name == "a.jpg")
         for name in ("a.jpg", "b.jpg")
     )
     assert parse_csv(text) == [
@@ -63,19 +64,45 @@ def test_csv_has_one_row_of_column_names_above_the_first_answer():
 
 def test_csv_and_json_keep_every_digit_of_a_probability():
     top_classes = [("zebra", 0.1 + 0.2)]
-    row = parse_csv(answers.format_answer("csv", "a.jpg", top_classes, first=False))[0]
+    row = parse_csv(
+        answers.format_answer("csv", answers.Answer("a.jpg", top_classes), first=False)
+    )[0]
     assert float(row[2]) == 0.1 + 0.2
-    answer = json.loads(answers.format_answer("json", "a.jpg", top_classes))
+    answer = json.loads(answers.format_answer("json", answers.Answer("a.jpg", top_classes)))
     assert answer["classes"][0]["probability"] == 0.1 + 0.2
 
 
 def test_name_with_a_line_break_a_quote_or_a_comma_stays_one_answer():
     name = 'a "b",\n c.jpg'
-    assert len(answers.format_answer("table", name, TOP_CLASSES).splitlines()) == 1
-    assert json.loads(answers.format_answer("json", name, TOP_CLASSES))["image"] == name
-    rows = parse_csv(answers.format_answer("csv", name, TOP_CLASSES))
+    assert len(answers.format_answer("table", answers.Answer(name, TOP_CLASSES)).splitlines()) == 1
+    assert (
+        json.loads(answers.format_answer("json", answers.Answer(name, TOP_CLASSES)))["image"]
+        == name
+    )
+    rows = parse_csv(answers.format_answer("csv", answers.Answer(name, TOP_CLASSES)))
     assert len(rows) == 2
     assert rows[1][0] == name
+
+
+# Photos that are unlike any training photo
+
+
+@pytest.mark.parametrize("unlike", [True, False])
+def test_every_format_says_whether_a_photo_is_unlike_any_training_photo(unlike):
+    answer = answers.Answer("a.jpg", TOP_CLASSES, unlike)
+    line = answers.format_answer("table", answer)
+    assert line.endswith("  (unlike any training photo)") == unlike
+    assert json.loads(answers.format_answer("json", answer))["unlike_training_photos"] is unlike
+    names, values = parse_csv(answers.format_answer("csv", answer))
+    assert dict(zip(names, values, strict=True))["unlike_training_photos"] == str(unlike).lower()
+
+
+def test_report_counts_the_photos_that_are_unlike_any_training_photo(capsys):
+    answered = answers.Answers("table", ["a.jpg", "b.jpg", "c.jpg"], LABELS, "utf-8")
+    for name, unlike in (("a.jpg", True), ("b.jpg", False), ("c.jpg", True)):
+        answered.add(name, TOP_CLASSES, unlike)
+    answered.report()
+    assert "2 of 3 photos are unlike any training photo" in capsys.readouterr().err
 
 
 # Photos in folders that have the names of classes
@@ -149,7 +176,7 @@ def test_a_single_photo_is_marked_and_not_counted(capsys):
 
 @pytest.mark.parametrize("encoding", ["iso8859-2", "ascii", None])
 def test_json_has_only_ascii_characters_when_the_stream_is_not_unicode(encoding):
-    text = answers.format_answer("json", "crème.jpg", [("crème 🍮", 0.5)], encoding=encoding)
+    text = answers.format_answer("json", PUDDING, encoding=encoding)
     assert text.isascii()
     answer = json.loads(text)
     assert answer["image"] == "crème.jpg"
@@ -158,17 +185,17 @@ def test_json_has_only_ascii_characters_when_the_stream_is_not_unicode(encoding)
 
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF-16", "utf8"])
 def test_json_shows_letters_as_they_are_when_the_stream_is_unicode(encoding):
-    text = answers.format_answer("json", "crème.jpg", [("crème 🍮", 0.5)], encoding=encoding)
+    text = answers.format_answer("json", PUDDING, encoding=encoding)
     assert "crème 🍮" in text
 
 
 @pytest.mark.parametrize("kind", answers.FORMATS)
 def test_every_format_contains_the_name_and_the_classes(kind):
-    text = answers.format_answer(kind, "a.jpg", TOP_CLASSES)
+    text = answers.format_answer(kind, answers.Answer("a.jpg", TOP_CLASSES))
     for expected in ("a.jpg", "Noodles/Pasta", "crème brûlée"):
         assert expected in text
 
 
 def test_unknown_format_is_refused():
     with pytest.raises(ValueError, match=r"xml.*table, lines, json, csv"):
-        answers.format_answer("xml", "a.jpg", TOP_CLASSES)
+        answers.format_answer("xml", answers.Answer("a.jpg", TOP_CLASSES))

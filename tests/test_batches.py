@@ -283,7 +283,7 @@ def test_evaluation_after_each_phase_reads_stored_photos_only_once(
     found = []
     for number in (0, 1):
         model, inputs = tuning.data(number).evaluation_inputs(network)
-        found.append(np.concatenate(list(map(classifier.probabilities_function(model), inputs))))
+        found.append(networks.concatenate(map(networks.predict_function(model), inputs)))
     assert sorted(set(read) & set(photos.paths)) == sorted(photos.paths)
     assert sum(path in photos.paths for path in read) == times * len(photos)
     pixels = np.stack([read_resized(path, 32) for path in photos.paths])

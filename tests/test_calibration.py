@@ -123,7 +123,7 @@ def calibrate(capsys, *held_out, **changes):
     """Calibrate a recipe that has these phases; return (temperature, messages)."""
     phases = [tiny_phase(f"phase{n}", held_out=share) for n, share in enumerate(held_out)]
     recipe = replace(tiny_recipe(), **changes)
-    temperature = calibration.calibrate(recipe, phases, lambda: sure_logits(3))
+    temperature = calibration.calibrate(recipe, phases, *sure_logits(3))
     return temperature, capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import CLASSES, SPLIT_NAMES, assert_one_error, make_photo, tiny_recipe
+from conftest import CLASSES, SPLIT_NAMES, assert_one_error, half_unlike, make_photo, tiny_recipe
 from sklearn.linear_model import LogisticRegression
 
 from pyimagesearch import checkpoint, classifier, config, datasets, networks
@@ -102,12 +102,21 @@ def test_sigmoid_network_predicts_both_classes():
     np.testing.assert_allclose(probabilities, np.stack([1 - second, second], axis=1))
 
 
-def test_predict_batches_returns_one_array_in_the_order_of_the_batches():
-    sizes = []
-    batches = iter([np.array([[1], [2]]), np.array([[3]])])
-    rows = classifier.predict_batches(lambda batch: batch / 10, batches, sizes.append)
-    assert rows.tolist() == [[0.1], [0.2], [0.3]]
-    assert sizes == [2, 1]
+def test_prediction_says_which_photos_are_unlike_any_training_photo(network):
+    photos = make_photos(20)
+    reference = half_unlike(network, photos)
+    loaded = classifier.from_network(network, CLASSES, reference)
+    probabilities, unlike = loaded.predict_and_compare(photos)
+    np.testing.assert_allclose(probabilities, networks.predict_function(network)(photos), rtol=1e-5)
+    pooled = keras.Model(network.input, networks.pooled_features(network))
+    expected = reference.are_unlike(networks.predict_function(pooled)(photos))
+    assert unlike == expected.tolist()
+    assert sum(unlike) == 10
+
+
+def test_classifier_without_training_photos_to_compare_with_predicts_too(folder):
+    _, unlike = classifier.load(folder).predict_and_compare(make_photos(2))
+    assert unlike == [None, None]
 
 
 # Save and load

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pyimagesearch.report import comparison
-from pyimagesearch.support import files
+from pyimagesearch.support import files, fingerprints
 
 FOLDER = Path("output/tiny/fine_tune")
 RESTORE = "python train.py --recipe tiny --method fine_tune --restore-previous"
@@ -14,12 +14,12 @@ RESTORE = "python train.py --recipe tiny --method fine_tune --restore-previous"
 def write(folder, correct, photos=(4, 4, 4), **changes):
     """Write the metrics.json of a classifier that predicts so many photos correctly."""
     names, digest = ["bread", "soup", "rice"], f"{sum(photos):016x}"
-    made_from = {"format": 2, "classes": names, "the evaluation photos": digest, "SEED": 1}
+    parts = {"classes": names, "the evaluation photos": digest, "SEED": 1}
     metrics = {
         "accuracy": correct / sum(photos),
         "classes": {name: {"support": count} for name, count in zip(names, photos, strict=True)},
         "photos": {"evaluation": sum(photos)},
-        "made_from": made_from | changes,
+        "made_from": fingerprints.fingerprint(parts | changes),
     }
     files.write_json(folder / "metrics.json", metrics)
 

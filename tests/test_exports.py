@@ -8,46 +8,50 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import CLASSES, assert_one_error, make_photo, read, tiny_phase, tiny_recipe
+from conftest import (
+    CLASSES,
+    assert_one_error,
+    half_unlike,
+    make_photo,
+    read,
+    tiny_phase,
+    tiny_recipe,
+)
 from pages import blocks, read_page
 from PIL import ExifTags, Image, ImageOps
 
 from pyimagesearch import classifier, config, datasets, images, networks
 from pyimagesearch.recipe import EXPORTS
-from pyimagesearch.support import console, exports, files
+from pyimagesearch.support import console, exports, files, similarity
 
 FOLDER = Path("output/tiny/fine_tune")
 BY_METHOD = pytest.mark.parametrize("method", ["logistic_regression", "fine_tune"])
 
 
 def predict_onnx(path, photos):
-    """Predict with ONNX Runtime, as a program without Keras does."""
+    """Return the outputs of ONNX Runtime, as a program without Keras computes them."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     # The photos are the only input: means of the preprocessing, for example, are inside.
     assert [each.name for each in session.get_inputs()] == ["photos"]
-    return session.run(None, {"photos": photos})[0]
+    return session.run(None, {"photos": photos})
 
 
 def predict_litert(path, photos):
-    """Predict with the LiteRT interpreter, which phones have."""
+    """Return the outputs of the LiteRT interpreter, which phones have."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path))
-    interpreter.resize_tensor_input(0, photos.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], photos)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    outputs = Interpreter(str(path)).get_signature_runner()(photos=photos)
+    return [outputs[name] for name in sorted(outputs)]
 
 
 def predict_saved_model(path, photos):
-    """Predict with TensorFlow alone, as TensorFlow Serving does."""
+    """Return the outputs of TensorFlow alone, as TensorFlow Serving computes them."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
-    return loaded.serve(photos).numpy()
+    return [output.numpy() for output in keras.tree.flatten(loaded.serve(photos))]
 
 
 RUNTIMES = {"onnx": predict_onnx, "litert": predict_litert, "saved_model": predict_saved_model}
@@ -87,10 +91,12 @@ def test_every_export_predicts_what_the_classifier_predicts(trained, script, met
     folder = trained(method)
     export(script, method, *EXPORTS)
     _, photos = evaluation_photos()
-    expected = classifier.load(folder).predict(photos)
+    expected, unlike = classifier.load(folder).predict_and_compare(photos)
     for kind in EXPORTS:
-        probabilities = RUNTIMES[kind](folder / "exports" / exports.FILES[kind], photos)
+        path = folder / "exports" / exports.FILES[kind]
+        probabilities, above_threshold = RUNTIMES[kind](path, photos)
         np.testing.assert_allclose(probabilities, expected, atol=1e-5, err_msg=kind)
+        assert (above_threshold[:, 0] < 0).tolist() == unlike, kind
     assert read(folder / "exports" / "classes.json") == read(folder / "classes.json")
 
 
@@ -120,7 +126,7 @@ def test_export_of_a_network_that_normalizes_reads_photos_alone(kind):
     expected = networks.predict_function(network)(make_photos(3))
     assert np.ptp(expected, axis=0).min() > 1e-3  # photos differ by more than the tolerance
     exports.write(network, kind, Path(exports.FILES[kind]))
-    probabilities = RUNTIMES[kind](exports.FILES[kind], make_photos(3))
+    (probabilities,) = RUNTIMES[kind](exports.FILES[kind], make_photos(3))
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
@@ -133,7 +139,7 @@ def test_export_of_efficientnet_reads_photos_alone(kind):
     # With random weights, the features would be about a millionth.
     network.get_layer("top_bn").gamma.assign(np.full(1280, 1e6))
     expected = save(network, recipe.classes).predict(make_photos(3))
-    probabilities = RUNTIMES[kind](classifier.export(FOLDER, kind), make_photos(3))
+    (probabilities,) = RUNTIMES[kind](classifier.export(FOLDER, kind), make_photos(3))
     np.testing.assert_allclose(probabilities, expected, atol=1e-3)
     assert np.ptp(expected, axis=0).max() > 0.01
 
@@ -141,7 +147,7 @@ def test_export_of_efficientnet_reads_photos_alone(kind):
 def test_export_of_a_sigmoid_predicts_the_second_class():
     expected = save(small_network(1, "sigmoid"), ["cat", "dog"]).predict(make_photos(3))
     path = classifier.export(FOLDER, "litert")
-    rows = predict_litert(path, make_photos(3))
+    (rows,) = predict_litert(path, make_photos(3))
     np.testing.assert_allclose(rows, expected[:, 1:], atol=1e-5)
     # predict.py --fast predicts both.
     fast = classifier.load_litert(FOLDER)
@@ -163,8 +169,9 @@ RUN_ALONE = """
 import json, runpy, sys
 del sys.argv[0]
 names = runpy.run_path(sys.argv[0])
-rows = names["probabilities"].tolist()
-print(json.dumps([names["classes"], rows, sorted({name.split(".")[0] for name in sys.modules})]))
+rows = names["probabilities"].tolist(), names["unlike"].tolist()
+imported = sorted({name.split(".")[0] for name in sys.modules})
+print(json.dumps([names["classes"], *rows, imported]))
 """
 
 
@@ -190,7 +197,7 @@ def sensitive_network(units, activation, paths):
     photos = keras.Input((224, 224, 3), dtype="uint8", name="photos")
     convolution = keras.layers.Conv2D(8, 3, strides=2, activation="relu")
     x = keras.layers.AveragePooling2D(37)(convolution(keras.layers.Rescaling(1 / 255)(photos)))
-    x = keras.layers.Flatten()(x)
+    x = keras.layers.Flatten(name=networks.FEATURES)(x)
     head = keras.layers.Dense(units, activation)
     network = keras.Model(photos, head(x))
     # Kernels that add up to 0 see details.
@@ -208,12 +215,14 @@ def export_sample(kind, units, activation):
     paths = write_photos()
     network = sensitive_network(units, activation, paths)
     classifier.save_network(SAMPLE, network, CLASSES[: max(2, units)])
+    photos = np.stack([images.read_resized(path, 224) for path in paths])
+    similarity.save(SAMPLE, half_unlike(network, photos))
     files.write_json(SAMPLE / classifier.METRICS_FILE, {})
     return classifier.export(SAMPLE, kind), paths
 
 
 def predict_alone(kind, paths):
-    """Run the program on a page of the docs; return (classes, probabilities, imported names)."""
+    """Run the program on a page of the docs; return (classes, probabilities, unlike, imports)."""
     (program,) = blocks("python", read_page(f"docs/{kind}.md"))
     Path("program.py").write_text(program, encoding="utf-8")
     command = [sys.executable, "-c", RUN_ALONE, "program.py", *paths]
@@ -221,8 +230,10 @@ def predict_alone(kind, paths):
     assert ended.returncode == 0, ended.stderr
     *lines, result = ended.stdout.splitlines()
     assert [line.split("  ")[0] for line in lines] == paths
-    classes, rows, imported = json.loads(result)
-    return classes, np.array(rows), imported
+    classes, rows, unlike, imported = json.loads(result)
+    marked = [line.endswith("(unlike any training photo)") for line in lines]
+    assert marked == unlike
+    return classes, np.array(rows), unlike, imported
 
 
 @pytest.mark.parametrize(
@@ -231,15 +242,18 @@ def predict_alone(kind, paths):
 )
 def test_program_of_the_docs_predicts_alone_what_predict_prints(script, kind, units, activation):
     _, paths = export_sample(kind, units, activation)
-    classes, rows, imported = predict_alone(kind, paths)
+    classes, rows, unlike, imported = predict_alone(kind, paths)
+    assert sum(unlike) == len(paths) // 2
     assert "pyimagesearch" not in imported
     assert kind == "saved_model" or not {"keras", "tensorflow"} & set(imported)
 
     options = ("--format", "json", "--copies", 0, "--image", *paths)
     status, printed, messages = script("predict", "--recipe", "sample", *options)
     assert status == 0, messages
-    for row, line in zip(rows, printed.splitlines(), strict=True):
-        expected = {each["class"]: each["probability"] for each in json.loads(line)["classes"]}
+    for row, is_unlike, line in zip(rows, unlike, printed.splitlines(), strict=True):
+        answer = json.loads(line)
+        assert answer["unlike_training_photos"] is is_unlike
+        expected = {each["class"]: each["probability"] for each in answer["classes"]}
         assert classes[row.argmax()] == next(iter(expected))
         assert dict(zip(classes, row, strict=True)) == pytest.approx(expected, abs=0.01)
 
@@ -265,7 +279,7 @@ def test_photos_that_are_prepared_differently_get_other_probabilities(prepare):
 
 
 def names_in_onnx(path):
-    """Return the names of the input and the output of an ONNX file."""
+    """Return the names of the input and the outputs of an ONNX file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -273,7 +287,7 @@ def names_in_onnx(path):
 
 
 def names_in_litert(path):
-    """Return the names of the input and the output of a LiteRT file's signature."""
+    """Return the names of the input and the outputs of a LiteRT file's signature."""
     from ai_edge_litert.interpreter import Interpreter
 
     signature = Interpreter(str(path)).get_signature_list()["serving_default"]
@@ -281,7 +295,7 @@ def names_in_litert(path):
 
 
 def names_in_saved_model(path):
-    """Return the names of the input and the output of a SavedModel's signature."""
+    """Return the names of the input and the outputs of a SavedModel's signature."""
     import tensorflow as tf
 
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
@@ -297,9 +311,13 @@ def test_description_of_an_export_has_its_names_shapes_and_classes(capsys, kind)
     description = path.with_name(f"{path.name}.txt")
     assert f"how to use it: {description}" in capsys.readouterr().err
     text = description.read_text(encoding="utf-8")
-    assert " and ".join(NAMES[kind](path)) in text
-    assert "uint8 (photos, 224, 224, 3)" in text
-    assert "float32 (photos, 3), the probability of each class." in text
+    photos, probabilities, above_threshold = NAMES[kind](path)
+    assert f"Input, named {photos}: uint8 (photos, 224, 224, 3)" in text
+    assert (
+        f"Output, named {probabilities}: float32 (photos, 3), the probability of each class."
+        in text
+    )
+    assert f"Output, named {above_threshold}: float32 (photos, 1), by how much" in text
     assert text.endswith("0 zebra\n1 Noodles/Pasta\n2 apple\n")
 
 

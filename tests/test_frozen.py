@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import Tuning, tiny_phase, tiny_recipe
 
-from pyimagesearch import classifier, frozen, images, networks
+from pyimagesearch import frozen, images, networks
 from pyimagesearch.frozen import Output, Store, Views
 from pyimagesearch.recipe import Augmentation
 from pyimagesearch.support.array_files import ArrayFile
@@ -608,8 +608,7 @@ def test_evaluation_is_predicted_from_the_photos_if_only_it_does_not_fit(
     assert evaluation not in tuning.store
     network = networks.float32_copy(tuning.network)
     model, inputs = tuning.data(1).evaluation_inputs(network)
-    predict = classifier.probabilities_function(model)
-    probabilities = np.concatenate([predict(batch) for batch in inputs])
+    probabilities = networks.concatenate(map(networks.predict_function(model), inputs))
     pixels = [images.read_resized(path, 32) for path in tuning.splits.evaluation.paths]
-    expected = classifier.probabilities_function(network)(np.stack(pixels))
+    expected = networks.predict_function(network)(np.stack(pixels))
     np.testing.assert_allclose(probabilities, expected, rtol=1e-5)

@@ -10,7 +10,7 @@ from conftest import tiny_phase, tiny_recipe
 
 from pyimagesearch import classifier, config, networks
 from pyimagesearch.recipe import BACKBONES, Head
-from pyimagesearch.support import calibration, machine
+from pyimagesearch.support import calibration, machine, similarity
 from pyimagesearch.support.errors import UserError
 
 
@@ -621,12 +621,24 @@ def test_calibrated_copy_divides_the_logits_and_leaves_the_network_as_it_is(thin
     head = Head(pooling="flatten", units=8, dropout=0, output=output)
     network = networks.build(tiny_recipe(head=head, classes=tuple(classes)), None, seed=0)
     digest, photos = networks.weights_digest(network), make_photos(4)
-    logits = output_of(networks.with_logits(network), photos)
+    logits, _ = networks.predict_function(networks.with_logits(network))(photos)
     for temperature in (1, 3):
         found = output_of(networks.calibrated_copy(network, temperature), photos)
         expected = calibration.probabilities(logits, temperature)[:, -found.shape[1] :]
         np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert networks.weights_digest(network) == digest
+
+
+def test_similarity_can_be_added_in_a_fresh_process(thin):
+    """Keras names operations by counting them, and begins anew in every process."""
+    keras.utils.clear_session()
+    networks.build(tiny_recipe(), None).save("saved.keras")
+    keras.utils.clear_session()
+    loaded = keras.saving.load_model("saved.keras")
+    channels = networks.cut_tensor(loaded, None).shape[-1]
+    reference = similarity.Reference(np.eye(channels, dtype=np.float16), threshold=0.5)
+    model = networks.with_similarity(loaded, reference)
+    assert [output.shape for output in model.outputs] == [(None, 3), (None, 1)]
 
 
 def test_float32_copy_shares_no_weight_with_the_network(network):

@@ -114,15 +114,16 @@ def test_formats_contain_the_same_predictions(photos, predict):
         right = answer["classes"][0]["class"] == answer["folder_class"]
         folder = Path(answer["image"]).parent.name
         mark = "correct" if right else f"wrong: it is in {folder}/"
+        mark += "  (unlike any training photo)" * answer["unlike_training_photos"]
         assert line == f"{answer['image']}  {', '.join(words)}  {mark}"
     header, *rows = csv.reader(io.StringIO(rows))
-    columns = ["image", "class", "probability", "class_2", "probability_2", "folder_class"]
-    assert header == columns
+    columns = ["image", "class", "probability", "class_2", "probability_2"]
+    assert header == [*columns, "unlike_training_photos", "folder_class"]
     for answer, row in zip(found, rows, strict=True):
         first, second = answer["classes"]
         assert row[:2] == [answer["image"], first["class"]]
         assert float(row[4]) == second["probability"]
-        assert row[5] == answer["folder_class"]
+        assert row[5:] == [str(answer["unlike_training_photos"]).lower(), answer["folder_class"]]
 
 
 def test_top_prints_the_likeliest_classes_and_never_more_than_there_are(photos, predict):

@@ -83,9 +83,14 @@ def test_blocks_give_the_answers_of_scikit_learn_in_memory(tmp_path, classes):
         assert getattr(in_blocks, name).shape == getattr(in_memory, name).shape
 
 
+def compute_logits(fitted, path, photos):
+    """Return the logits of the rows of a CSV."""
+    return regression.compute_outputs(fitted, path, photos, channels=COLUMNS)[0]
+
+
 def predict(fitted, path, photos):
     """Return the (n, classes) probabilities of the rows of a CSV."""
-    return calibration.probabilities(regression.compute_logits(fitted, path, photos))
+    return calibration.probabilities(compute_logits(fitted, path, photos))
 
 
 def loss(fitted, splits):
@@ -117,10 +122,20 @@ def test_logits_give_the_probabilities_of_scikit_learn(tmp_path, classes, column
     path, photos = write_splits(tmp_path, classes)["evaluation"]
     rows, labels = overlapping_classes(ROWS, 0, classes)
     fitted = LogisticRegression(max_iter=FEW_ITERATIONS).fit(rows, labels)
-    logits = regression.compute_logits(fitted, path, photos)
+    logits = compute_logits(fitted, path, photos)
     assert logits.shape == (ROWS // 2, columns)
     expected = fitted.predict_proba(features.read_split(path, photos, COLUMNS))
     np.testing.assert_allclose(calibration.probabilities(logits), expected, atol=1e-6)
+
+
+def test_pooled_features_are_means_over_the_places_of_the_photo(splits):
+    path, photos = splits["evaluation"]
+    fitted = fit_in_blocks(splits, FEW_ITERATIONS)
+    channels = COLUMNS // 2
+    _, pooled = regression.compute_outputs(fitted, path, photos, channels)
+    rows = features.read_split(path, photos, COLUMNS)
+    # Flattening puts all channels of the first place before those of the second.
+    np.testing.assert_allclose(pooled, (rows[:, :channels] + rows[:, channels:]) / 2, rtol=1e-6)
 
 
 def test_calibrated_copy_leaves_the_regression_as_it_is(splits):
@@ -129,9 +144,7 @@ def test_calibrated_copy_leaves_the_regression_as_it_is(splits):
     calibrated = regression.calibrated_copy(fitted, 2)
     np.testing.assert_array_equal(fitted.coef_, coefficients)
     np.testing.assert_array_equal(fitted.intercept_, intercepts)
-    logits, halves = (
-        regression.compute_logits(each, *splits["evaluation"]) for each in (fitted, calibrated)
-    )
+    logits, halves = (compute_logits(each, *splits["evaluation"]) for each in (fitted, calibrated))
     np.testing.assert_allclose(halves, logits / 2, rtol=1e-4, atol=1e-6)
 
 

@@ -10,7 +10,7 @@ import imutils
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pyimagesearch.report.answers import percentage
+from pyimagesearch.report.answers import UNLIKE, percentage
 from pyimagesearch.support import console, files
 
 # Pixels. The width is the tutorial's.
@@ -41,16 +41,17 @@ class AnnotatedCopies:
         # In lower case: some file systems do not distinguish photo.png from PHOTO.png.
         self.names = set()
 
-    def add(self, name, pixels, small_copy, probabilities, top_class):
+    def add(self, name, pixels, small_copy, probabilities, top_class, unlike=None):
         """Write the copy of one photo, unless the limit is reached.
 
         `name` is the photo's path or URL, `pixels` the input of the network, `small_copy` the photo
-        as `shrink` returns it, and `top_class` (class name, probability) of the likeliest class.
+        as `shrink` returns it, `top_class` (class name, probability) of the likeliest class, and
+        `unlike` True if the photo is unlike any training photo.
         """
         if len(self.names) >= self.limit:
             return
         label, probability = top_class
-        text = f"{label}: {percentage(probability)}"
+        text = f"{label}: {percentage(probability)}" + f"\n({UNLIKE})" * bool(unlike)
         if self.heatmap_function is None:
             picture = annotate(small_copy, text)
         else:
@@ -101,11 +102,12 @@ def shrink(photo):
 
 
 def annotate(picture, text):
-    """Return a copy of a picture from `shrink` with a line of green text on it."""
+    """Return a copy of a picture from `shrink` with lines of green text on it."""
+    longest = max(text.splitlines(), key=len)
     # The largest font in which the text fits, or else the smallest.
     for size in range(LARGEST_FONT, SMALLEST_FONT - 1, -1):
         font = ImageFont.truetype(FONT, size)
-        if font.getlength(text) <= WIDTH - 2 * MARGIN:
+        if font.getlength(longest) <= WIDTH - 2 * MARGIN:
             break
     picture = Image.fromarray(picture)
     green_on_black = {"fill": (0, 255, 0), "stroke_width": 2, "stroke_fill": (0, 0, 0)}

@@ -1,7 +1,5 @@
 """Evaluate predictions: metrics, the text of report.txt, and pictures."""
 
-from functools import partial
-
 import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as scores_per_class
@@ -9,7 +7,7 @@ from sklearn.metrics import precision_recall_fscore_support as scores_per_class
 from pyimagesearch import images, regression
 from pyimagesearch.report import figures, intervals
 from pyimagesearch.report.answers import percentage
-from pyimagesearch.support import calibration, console, files
+from pyimagesearch.support import calibration, console, files, similarity
 
 MAX_PAIRS = 10  # confused pairs of classes in a report
 # Below this probability, more than one in ten predictions of a calibrated classifier are wrong.
@@ -18,7 +16,7 @@ MISTAKES_TITLE = "The most confident mistakes"
 UNCERTAIN_TITLE = "Correct predictions below 90 %, the least confident first"
 
 
-def save_evaluation(folder, stem, photos, logits, temperature, limit):
+def save_evaluation(folder, stem, photos, logits, temperature, limit, unlike=None):
     """Draw the pictures of an evaluation and print its report.
 
     Args:
@@ -29,8 +27,9 @@ def save_evaluation(folder, stem, photos, logits, temperature, limit):
         logits: (n, classes) floats, or (n, 1), in the order of the photos, not calibrated.
         temperature: of the calibration; 1: none.
         limit: the number of mistakes, and of uncertain predictions, to show.
+        unlike: (n,) bool, True for a photo that is unlike any training photo; None: unknown.
 
-    Returns (metrics, report): the dicts of `compute_metrics` and, as "calibration", of
+    Returns (metrics, report): the dict of `compute_metrics` with, as "calibration", that of
     `calibration_metrics`; and the text of report.txt.
     """
     truth, classes = photos.labels, photos.classes
@@ -47,44 +46,56 @@ def save_evaluation(folder, stem, photos, logits, temperature, limit):
     metrics["calibration"] = calibration_metrics(truth, logits, temperature)
     report = report_text(metrics, photos, probabilities, mistakes)
     report += calibration_text(metrics["calibration"])
+    if unlike is not None:
+        count, share = int(unlike.sum()), float(unlike.mean())
+        metrics["unlike_training_photos"] = {"photos": count, "share": share}
+        report += f"{count:,} of {len(unlike):,} photos are unlike any training photo\n"
     console.show(report)
     console.info(f"{stem.removesuffix('_') or 'evaluation'}: {intervals.accuracy_text(metrics)}")
     return metrics, report
 
 
-def evaluate_regression(model, recipe, splits, csvs, folder):
-    """Evaluate a LogisticRegression; `csvs` are the features of validation and evaluation.
+def evaluate_regression(model, recipe, splits, csvs, recorded, folder):
+    """Calibrate and evaluate a LogisticRegression.
 
-    Returns (metrics, report) as `save_evaluation` does.
+    `csvs` are the paths of the features of each split, and `recorded` is what features.require
+    returns about them. Returns (metrics, report) as `save_evaluation` does.
     """
-    validation, photos = splits.validation, splits.evaluation
-    validation_csv, csv = csvs
-
-    def validation_logits():
-        return regression.compute_logits(model, validation_csv, validation), validation.labels
-
-    temperature = calibration.calibrate(recipe, (), validation_logits)
-    logits = regression.compute_logits(model, csv, photos)
-    return save_evaluation(folder, "", photos, logits, temperature, recipe.mistakes)
+    outputs = [
+        regression.compute_outputs(model, csv, photos, recorded["channels"])
+        for csv, photos in zip(csvs, splits, strict=True)
+    ]
+    chosen = similarity.choose_photos(splits.training.labels)
+    outputs[0] = [output[chosen] for output in outputs[0]]
+    return evaluate_outputs(folder, "", recipe, (), splits, outputs)
 
 
 def evaluate_phase(network, data, checkpoint, folder):
-    """Evaluate a network after a phase of batches.PhaseData; draw the training curves so far.
+    """Calibrate and evaluate a network after a phase; draw the training curves so far.
 
-    The Checkpoint has the rows of history.csv. Returns (metrics, report) as `save_evaluation` does.
+    `data` is the batches.PhaseData. The Checkpoint has the rows of history.csv. Returns
+    (metrics, report) as `save_evaluation` does.
     """
     from pyimagesearch import networks
 
-    recipe, phase, photos = data.recipe, data.phase, data.splits.evaluation
+    recipe, name, photos = data.recipe, data.phase.name, data.photos
     figures.draw_history(folder, recipe, checkpoint.history)
     # The network that is saved and predicts computes in float32, so this one is evaluated.
     network = networks.with_logits(networks.float32_copy(network))
+    # This model reads what the epochs read. That may be rounded to 16 bits: with `sample`, the
+    # temperature is 10.80 either way.
+    model, inputs = data.model(network), (batch for batch, _ in data.validation_batches())
+    validation = compute_outputs(model, inputs, f"validation after {name}", photos.validation)
+    model, inputs = data.evaluation_inputs(network)
+    outputs = compute_outputs(model, inputs, f"evaluation after {name}", photos.evaluation)
+    training = None
+    if data.number == len(recipe.phases) - 1:
+        chosen = photos.training.take(similarity.choose_photos(photos.training.labels))
+        inputs = images.read_batches(chosen.paths, recipe.image_size, recipe.batch_size)
+        training = compute_outputs(network, inputs, "photos to compare predictions with", chosen)
     phases = recipe.phases[: data.number + 1]
-    temperature = calibration.calibrate(recipe, phases, partial(validation_logits, network, data))
-    logits = compute_logits(*data.evaluation_inputs(network), "evaluation", data)
-    evaluation = save_evaluation(
-        folder, f"{phase.name}_", photos, logits, temperature, recipe.mistakes
-    )
+    outputs = training, validation, outputs
+    evaluation = evaluate_outputs(folder, f"{name}_", recipe, phases, photos, outputs)
     warn_if_worse(phases, checkpoint.history)
     return evaluation
 
@@ -109,24 +120,41 @@ def warn_if_worse(phases, history):
         )
 
 
-def validation_logits(network, data):
-    """Return (logits, labels) of the photos that a phase validates on.
+def compute_outputs(model, batches, title, photos):
+    """Return [(n, classes) logits, (n, channels) pooled features] of datasets.Photos.
 
-    The `network` gives logits. It reads what the epochs read. That may be rounded to 16 bits: with
-    `sample`, the temperature is 10.80 either way.
+    The `model` computes them from the `batches`; `title` is that of the progress bar.
     """
-    inputs = (batch for batch, _ in data.validation_batches())
-    logits = compute_logits(data.model(network), inputs, "validation", data)
-    return logits, data.photos.validation.labels
+    from pyimagesearch import networks
+
+    outputs, run = [], networks.predict_function(model)
+    with console.progress(title, len(photos)) as advance:
+        for batch in batches:
+            outputs.append(run(batch))
+            advance(len(batch))
+    return networks.concatenate(outputs)
 
 
-def compute_logits(model, inputs, split, data):
-    """Return the (n, classes) logits that a model gives for the batches of a phase's split."""
-    from pyimagesearch import classifier, networks
+def evaluate_outputs(folder, stem, recipe, phases, splits, outputs):
+    """Calibrate a classifier, and evaluate it with `save_evaluation`, whose result is returned.
 
-    count = len(getattr(data.photos, split))
-    with console.progress(f"{split} after {data.phase.name}", count) as advance:
-        return classifier.predict_batches(networks.predict_function(model), inputs, advance)
+    Args:
+        phases: those that the classifier was trained with; logistic regression has none.
+        splits: the datasets.Splits of the photos.
+        outputs: [logits, pooled features] for each split. Those of training photos are of the
+            chosen ones; predictions will be compared with them, which are saved in the folder. None
+            for the training photos: nothing is compared.
+    """
+    training, (validation_logits, validation), (logits, evaluation) = outputs
+    temperature = calibration.calibrate(recipe, phases, validation_logits, splits.validation.labels)
+    unlike = None
+    if training is not None:
+        reference = similarity.fit(training[1], validation)
+        similarity.save(folder, reference)
+        unlike = reference.are_unlike(evaluation)
+    return save_evaluation(
+        folder, stem, splits.evaluation, logits, temperature, recipe.mistakes, unlike
+    )
 
 
 def calibration_metrics(truth, logits, temperature):

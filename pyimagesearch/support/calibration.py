@@ -18,7 +18,7 @@ MAX_TEMPERATURE = 100
 BINS = 10  # of equal width, from probability 0 to 1
 
 
-def calibrate(recipe, phases, validation_logits):
+def calibrate(recipe, phases, logits, labels):
     """Return the temperature of a classifier; print it, or why it stays 1, which changes nothing.
 
     It is fitted on photos that were neither trained on nor are evaluated.
@@ -26,7 +26,8 @@ def calibrate(recipe, phases, validation_logits):
     Args:
         recipe: a row of config.RECIPES.
         phases: those that the classifier was trained with; logistic regression has none.
-        validation_logits: a function that returns (logits, labels) of the validation photos.
+        logits: (n, classes), or (n, 1), of the validation photos.
+        labels: (n,) ints.
     """
     if not recipe.calibrate:
         return 1.0
@@ -39,7 +40,6 @@ def calibrate(recipe, phases, validation_logits):
     if recipe.validate_on_evaluation and not held_out[-1]:
         console.info(f"{name}not calibrated: the validation photos are the evaluation photos")
         return 1.0
-    logits, labels = validation_logits()
     temperature = fit_temperature(logits, labels)
     count = f"{len(labels):,} validation photos"
     console.info(f"{name}calibrated with temperature {temperature:.2f}, fitted on {count}")

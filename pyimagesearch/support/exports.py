@@ -7,19 +7,20 @@ from pyimagesearch.support.errors import UserError
 
 FILES = {"onnx": "model.onnx", "litert": "model.tflite", "saved_model": "saved_model"}
 KERAS_NAMES = {"onnx": "onnx", "litert": "litert", "saved_model": "tf_saved_model"}
-# The names of the input and the output that Keras and tf2onnx choose.
-SIGNATURE = "photos and output_0 of the signature serving_default"
-TENSOR_NAMES = {"onnx": "photos and Identity:0", "litert": SIGNATURE, "saved_model": SIGNATURE}
+# The names of the outputs that Keras and tf2onnx choose. That of the input is "photos".
+OUTPUT_NAMES = {
+    "onnx": ("Identity:0", "Identity_1:0"),
+    "litert": ("output_0", "output_1"),
+    "saved_model": ("output_0", "output_1"),
+}
 
 # The steps are those of images.read_rgb and images.resize.
 DESCRIPTION = """\
 {file}: an image classifier, exported by train.py --export {kind}
 
-The names of the input and the output are {names}.
-
-Input: uint8 (photos, {size}, {size}, 3), which is photo, height, width, colour. The colours
-are in the order red, green, blue. The values are from 0 to 255; all other preprocessing is part
-of the network.
+Input, named photos: uint8 (photos, {size}, {size}, 3), which is photo, height, width, colour. The
+colours are in the order red, green, blue. The values are from 0 to 255; all other preprocessing
+is part of the network.
 
 Prepare each photo in this order. Other ways of resizing give other probabilities.
 1. A JPEG with at least {large} pixels along its shorter side is decoded at 1/2, 1/4 or 1/8 of its
@@ -32,18 +33,23 @@ Prepare each photo in this order. Other ways of resizing give other probabilitie
 5. Resize it to {size} x {size} pixels by linear interpolation without antialiasing (OpenCV:
    INTER_LINEAR). It is squeezed into a square, not cropped.
 
-Output: float32 (photos, {outputs}), {meaning}.
-
+Output, named {names[0]}: float32 (photos, {outputs}), {meaning}.
+{comparison}
 The classes are, in this order:
 {classes}
+"""
+COMPARISON = """
+Output, named {name}: float32 (photos, 1), by how much the photo is more similar to the training
+photos than it has to be. Below 0, it is unlike any of them, and its class means little.
 """
 
 
 def write(network, kind, target):
     """Write a keras.Model for another program, as a `kind` of FILES; "saved_model" is a folder.
 
-    It takes uint8 RGB (n, size, size, 3) and returns (n, classes) probabilities, or (n, 1) if the
-    last layer is a sigmoid: that of the second class.
+    It takes uint8 RGB (n, size, size, 3) and returns what networks.with_similarity does, or only
+    the probabilities. They are (n, classes), or (n, 1) if the last layer is a sigmoid: those of the
+    second class.
     """
     import keras
 
@@ -56,20 +62,21 @@ def write(network, kind, target):
         network.export(partial, format=KERAS_NAMES[kind], input_signature=[photos], verbose=False)
 
 
-def describe(network, kind, target, classes, decode_size):
-    """Write a text file beside an export: its input, its output, and how to prepare a photo.
+def describe(network, kind, target, classes, decode_size, compares):
+    """Write a text file beside an export: its input, its outputs, and how to prepare a photo.
 
-    `decode_size` is the `at_least` of images.read_rgb. Returns the path: that of the export with
-    ".txt" after it.
+    `decode_size` is the `at_least` of images.read_rgb. `compares`: the export has the second output
+    of networks.with_similarity. Returns the path: that of the export with ".txt" after it.
     """
     size, outputs = network.input_shape[1], network.output_shape[-1]
     meaning = "the probability of each class"
     if outputs == 1:
         meaning = f"the probability of the second class, {classes[1]}. The first has the rest"
     values = {
-        **{"file": target.name, "kind": kind, "names": TENSOR_NAMES[kind]},
+        **{"file": target.name, "kind": kind, "names": OUTPUT_NAMES[kind]},
         **{"size": size, "twice": 2 * size, "decoded": decode_size, "large": 2 * decode_size},
         **{"outputs": outputs, "meaning": meaning},
+        "comparison": COMPARISON.format(name=OUTPUT_NAMES[kind][1]) if compares else "",
         "classes": "\n".join(f"{label} {name}" for label, name in enumerate(classes)),
     }
     path = target.with_name(f"{target.name}.txt")
@@ -78,10 +85,10 @@ def describe(network, kind, target, classes, decode_size):
 
 
 def open_litert(path, command):
-    """Return (image size, predict function) of a LiteRT file; `command` makes it again.
+    """Return (image size, function) of a LiteRT file; `command` makes it again.
 
-    The function takes uint8 RGB (n, size, size, 3) and returns (n, outputs). Raises UserError if
-    the file cannot be loaded, or the LiteRT runtime is not installed.
+    The function takes uint8 RGB (n, size, size, 3) and returns the list of the file's outputs.
+    Raises UserError if the file cannot be loaded, or the LiteRT runtime is not installed.
     """
     console.require_package("ai_edge_litert", "--fast")
     with console.silence_stderr():
@@ -92,15 +99,12 @@ def open_litert(path, command):
         except ValueError as failure:
             problem = f"{path} cannot be loaded: {files.first_sentence(failure)}"
             raise UserError(f"{problem}. Make it again with: {command}") from failure
-        interpreter.allocate_tensors()
-    (model_input,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+        run_signature = interpreter.get_signature_runner()
 
-    def predict(batch):
-        rows = []
-        for photo in batch:
-            interpreter.set_tensor(model_input["index"], photo[None])
-            interpreter.invoke()
-            rows.append(interpreter.get_tensor(output["index"])[0].copy())
-        return np.stack(rows)
+    def run(photos):
+        # One by one: the memory for a batch would not be freed.
+        outputs = [run_signature(photos=photo[None]) for photo in photos]
+        return [np.concatenate([each[name] for each in outputs]) for name in sorted(outputs[0])]
 
-    return int(model_input["shape"][1]), predict
+    (model_input,) = interpreter.get_input_details()
+    return int(model_input["shape"][1]), run
