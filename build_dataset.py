@@ -3,7 +3,7 @@
     python build_dataset.py --recipe food11
 
 The download is read from the recipe's `source`, and is not changed. If you run the script again,
-it only copies new and changed photos.
+it only copies new and changed photos; the others stay in the split that they are in.
 """
 
 from pathlib import Path
@@ -14,41 +14,72 @@ from pyimagesearch.support import console
 
 def main(argv=None):
     parser = console.argument_parser(__doc__.splitlines()[0])
-    parser.add_argument("--force", action="store_true", help="check and copy every photo again")
+    add = parser.add_argument
+    add("--force", action="store_true", help="check, divide and copy every photo again")
+    add("--skip-small-classes", action="store_true", help="leave out classes with too few photos")
     arguments = parser.parse_args(argv)
 
     from pyimagesearch import config, datasets
-    from pyimagesearch.support import files
+    from pyimagesearch.support import copies, files
 
     recipe = find_recipe(config.RECIPES, arguments.recipe or config.RECIPE)
     folder = Path(config.DATASET_DIR) / recipe.name
     stopwatch = console.Stopwatch()
 
-    originals = datasets.find_originals(recipe, config.SPLITS, config.SEED)
-    console.info(f"{recipe.source}: {len(originals):,} photos of {len(recipe.classes)} classes")
-    targets = datasets.plan_copies(recipe, originals, folder)
+    found = datasets.find_originals(recipe, config.SPLITS)
+    photos, classes = found.originals, found.recipe.classes
+    console.info(f"{recipe.source}: {len(photos):,} photos of {len(classes)} classes")
+    datasets.refuse_source_in_dataset(found, folder, config.SPLITS)
 
-    # Every photo is decoded once here. A damaged one would otherwise stop the training later.
-    results = []
     with files.locked(folder):
-        for split in config.SPLITS:
-            in_split = {photo: target for photo, target in targets.items() if photo.split == split}
-            console.info(f"processing '{split} split': {len(in_split):,} photos...")
-            with console.progress(f"{split} split", len(in_split)) as advance:
-                for result in datasets.copy_photos(in_split, arguments.force):
-                    results.append(result)
-                    advance()
-        datasets.report_problems(recipe, results, folder, config.SPLITS)
+        record = copies.NO_RECORD if arguments.force else copies.read_record(folder)
+        checked = check(found, record)
+        plan = datasets.plan(
+            found, checked, record, folder, config.SPLITS, config.SEED, arguments.skip_small_classes
+        )
+        datasets.update_record(recipe, plan, checked, record, folder, config.SEED)
+        results = copy(plan.targets, arguments.force)
+        datasets.report_problems(plan.recipe, checked, results, folder, config.SPLITS)
 
-    console.show(datasets.count_table(recipe, results, config.SPLITS))
-    total = sum(result.error is None for result in results)
+    console.show(datasets.count_table(plan.recipe, results, config.SPLITS))
     new = sum(result.is_new for result in results)
     if new:
-        console.info(f"{total:,} photos in {folder}, {new:,} of them new ({stopwatch})")
+        console.info(f"{len(results):,} photos in {folder}, {new:,} of them new ({stopwatch})")
     else:
-        console.info(f"{folder} is up to date: {total:,} photos ({stopwatch})")
+        console.info(f"{folder} is up to date: {len(results):,} photos ({stopwatch})")
     next_script = "extract_features" if recipe.method == "logistic_regression" else "train"
     console.info(f"next: {console.command(next_script, recipe.name)}")
+
+
+def check(found, record):
+    """Decode every photo of a download once; return a list of datasets.Checked.
+
+    A damaged photo would otherwise stop the training later. It is found before the photos are
+    divided, so that it takes no place in any split.
+    """
+    from pyimagesearch import datasets
+
+    checked = []
+    with console.progress("checking photos", len(found.originals)) as advance:
+        for photo in datasets.check_photos(found, record):
+            checked.append(photo)
+            advance()
+    return checked
+
+
+def copy(targets, force):
+    """Copy the photos to their targets, split after split; return a list of datasets.Result."""
+    from pyimagesearch import config, datasets
+
+    results = []
+    for split in config.SPLITS:
+        in_split = {photo: target for photo, target in targets.items() if photo.split == split}
+        console.info(f"processing '{split} split': {len(in_split):,} photos...")
+        with console.progress(f"{split} split", len(in_split)) as advance:
+            for result in datasets.copy_photos(in_split, force):
+                results.append(result)
+                advance()
+    return results
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main(argv=None):
     recipe = find_recipe(config.RECIPES, arguments.recipe or config.RECIPE)
     folder = Path(config.OUTPUT_DIR) / recipe.name / "features"
     with files.locked(Path(config.DATASET_DIR) / recipe.name, shared=True):
-        splits = datasets.list_splits(config.DATASET_DIR, recipe, config.SPLITS)
+        recipe, splits = datasets.open_dataset(config.DATASET_DIR, recipe, config.SPLITS)
         with files.locked(folder.parent):
             wanted = features.fingerprint(recipe, splits, config.PRECISION, config.WEIGHTS)
             recorded = files.read_json(folder / features.FINGERPRINT_FILE)

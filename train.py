@@ -24,7 +24,7 @@ def main(argv=None):
     train = fine_tune if method == "fine_tune" else train_regression
     folder = Path(config.OUTPUT_DIR) / recipe.name / method
     with files.locked(Path(config.DATASET_DIR) / recipe.name, shared=True):
-        splits = datasets.list_splits(config.DATASET_DIR, recipe, config.SPLITS)
+        recipe, splits = datasets.open_dataset(config.DATASET_DIR, recipe, config.SPLITS)
         with files.locked(folder.parent):
             settings = {name: getattr(config, name) for name in classifier.SETTINGS[method]}
             fingerprint = classifier.fingerprint(recipe, splits, folder, settings)

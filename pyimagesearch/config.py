@@ -18,8 +18,8 @@ SPLITS = (TRAIN, VAL, TEST)
 
 WEIGHTS = "imagenet"  # or the path of a .weights.h5 file for the backbone
 # The seed of everything random: how photos are divided into splits, the initial weights of the
-# head, the augmentation, the order of the photos. If you change it, build_dataset.py asks you to
-# delete the dataset of a recipe whose photos it has divided.
+# head, the augmentation, the order of the photos. If you change it, photos that are divided already
+# stay in their splits; build_dataset.py --force divides them again.
 SEED = 42
 # "float32", "mixed_float16", "mixed_bfloat16", or "auto": the fastest one for this machine.
 PRECISION = "auto"

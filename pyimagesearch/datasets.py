@@ -1,128 +1,282 @@
 """Turn a download into dataset/<recipe>/<split>/<class>/, and list the photos of a dataset."""
 
 import hashlib
-import math
-import random
+import shlex
 import shutil
-from collections import Counter
-from dataclasses import dataclass
-from itertools import islice
+import tarfile
+import zipfile
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from pyimagesearch import images
-from pyimagesearch.recipe import folder_name
-from pyimagesearch.support import console, copies, files, fingerprints, layouts, photo_files
+from pyimagesearch.recipe import Recipe, folder_name, with_classes
+from pyimagesearch.support import (
+    console,
+    copies,
+    dividing,
+    files,
+    fingerprints,
+    layouts,
+    photo_files,
+)
 from pyimagesearch.support.errors import UserError
 
 
-def find_originals(recipe, split_names, seed):
-    """Return the photos of a recipe's download as a list of layouts.Original, split after split.
+class Found(NamedTuple):
+    """The photos of a recipe's download."""
 
-    If the download has no splits, the seed shuffles it. Raises UserError if it is missing, is
-    incomplete, or has other classes.
+    recipe: Recipe  # with its classes
+    source: Path
+    originals: list  # of layouts.Original
+    drawn: tuple  # the splits that the download does not have: they are drawn from its photos
+
+
+def find_originals(recipe, split_names):
+    """Return the Found photos of a recipe's download, and print where they are.
+
+    Raises UserError if the download is missing, is incomplete, or has other classes.
     """
-    source = Path(recipe.source)
-    if not source.is_dir():
-        problem = "not a folder" if source.exists() else "missing"
-        where = f" ({recipe.download})" if recipe.download else ""
+    if len(set(split_names)) < 3:
         raise UserError(
-            f"{source} is {problem}. Put the photos of recipe {recipe.name!r} there{where}, or "
-            f"change its source in pyimagesearch/config.py"
+            f"TRAIN, VAL and TEST in pyimagesearch/config.py are {', '.join(split_names)}. They "
+            f"name three folders, so they must differ"
         )
-    class_folders = {folder_name(name): label for label, name in enumerate(recipe.classes)}
-    download = layouts.Download(source, recipe.classes, class_folders, split_names)
-    layout = recipe.layout or layouts.recognise(download)
+    source = source_folder(recipe)
+    layouts.report_broken_links(source)
+    classes = recipe.classes or ()
+    class_folders = {folder_name(name): label for label, name in enumerate(classes)}
+    download = layouts.Download(source, classes, class_folders, split_names)
+    download, layout = layouts.open_download(download, recipe.layout)
+    if recipe.classes is None:
+        console.info(f"classes: {', '.join(map(repr, download.classes))}")
+    recipe = with_classes(recipe, download.classes)
     originals = layouts.read_download(download, layout)
-    if layout in layouts.WITHOUT_SPLITS:
-        originals = divide(recipe, originals, split_names, seed)
+    present = layouts.present_splits(download, layout)
+    drawn = tuple(split for split in split_names if split not in present)
+    if recipe.validate_on_evaluation:
+        drawn = tuple(split for split in drawn if split != split_names[1])
+    layouts.report_unused_files(source, {photo.path for photo in originals})
+    refuse_empty_splits(recipe, originals, present or (None,))
+    console.info(f"found: {found_text(recipe, originals, present, drawn, split_names)}")
+    return Found(recipe, source, originals, drawn)
+
+
+def source_folder(recipe):
+    """Return the path of a recipe's source, or raise UserError if it is not a folder."""
+    source = Path(recipe.source).expanduser()
+    if not source.exists():
+        # As it is written on Windows.
+        source = Path(recipe.source.replace("\\", "/")).expanduser()
+    if source.is_dir():
+        return source
+    for name, is_archive in (("zipfile", zipfile.is_zipfile), ("tarfile", tarfile.is_tarfile)):
+        if source.is_file() and is_archive(source):
+            folder = source.with_name(source.name.split(".")[0])
+            command = shlex.join(["python", "-m", name, "-e", str(source), str(folder)])
+            raise UserError(
+                f"{source} is an archive. Unpack it with: {command}, and set the recipe's source "
+                f"to {str(folder)!r}"
+            )
+    problem = "not a folder" if source.exists() else "missing"
+    where = f" ({recipe.download})" if recipe.download else ""
+    raise UserError(
+        f"{source} is {problem}. Put the photos of recipe {recipe.name!r} there{where}, or "
+        f"change its source in pyimagesearch/config.py"
+    )
+
+
+def found_text(recipe, originals, present, drawn, split_names):
+    """Return the sentence that says which folders have which photos, and what is drawn from them.
+
+    `present` is {split: folder} of the splits that the download has, `drawn` are the others.
+    """
+    counts = Counter(photo.split for photo in originals)
+    words = [
+        f"{folder.name}/ -> {split} ({counts[split]:,}{'' if number else ' photos'})"
+        for number, (split, folder) in enumerate(present.items())
+    ]
+    if not present:
+        words = [f"{counts[None]:,} photos without splits"]
+    pool = f" of {present[split_names[0]].name}/" if present else ""
+    shares = dict(zip(split_names, dividing.drawn_parts(recipe, drawn, split_names), strict=True))
+    draws = [f"{split}: {dividing.part_text(shares[split])}{pool}" for split in drawn]
+    if recipe.validate_on_evaluation:
+        draws.append(f"{split_names[1]}: the same photos as {split_names[2]}")
+    return "; ".join(", ".join(part) for part in (words, draws) if part)
+
+
+def refuse_source_in_dataset(found, folder, split_names):
+    """Refuse to copy photos that are in the dataset's folder already."""
+    names = [folder_name(name) for name in found.recipe.classes]
+    class_folders = [folder / split / name for split in split_names for name in names]
+    copies.refuse_source_in_dataset(found.originals, class_folders)
+
+
+class Checked(NamedTuple):
+    """A photo of a download that was decoded."""
+
+    original: layouts.Original
+    name: str  # its path in the source
+    stamp: list  # files.file_stamp
+    digest: str  # SHA-256 of the file
+    error: str | None  # why it cannot be used
+
+
+def check_photos(found, record):
+    """Decode every photo; yield a Checked for each, in their order.
+
+    Photos that have not changed since the earlier run of the `record` are not decoded again.
+    """
+    earlier = record["photos"] if record else {}
+
+    def check(photo):
+        name, stamp = str(photo.path.relative_to(found.source)), list(files.file_stamp(photo.path))
+        known = earlier.get(name)
+        if known and known["stamp"] == stamp:
+            return Checked(photo, name, stamp, known["digest"], None)
+        data, error = photo.path.read_bytes(), None
+        try:
+            images.read_rgb(data)
+        except images.BrokenPhoto as broken:
+            error = str(broken)
+        return Checked(photo, name, stamp, hashlib.sha256(data).hexdigest(), error)
+
+    return images.read_ahead(check, found.originals, 4 * images.READER_THREADS)
+
+
+def reject_claimed_twice(recipe, checked):
+    """Return the Checked photos, with an error for those that are in the folders of two classes."""
+    labels = defaultdict(dict)  # {digest: {label: path}}
+    for each in checked:
+        if not each.error:
+            labels[each.digest].setdefault(each.original.label, each.original.path)
+    result = []
+    for each in checked:
+        others = [
+            (label, path)
+            for label, path in labels[each.digest].items()
+            if label != each.original.label
+        ]
+        if others and not each.error:
+            label, path = others[0]
+            each = each._replace(
+                error=f"the same photo is in class {recipe.classes[label]!r}: {path}"
+            )
+        result.append(each)
+    return result
+
+
+class Plan(NamedTuple):
+    """What the dataset will be."""
+
+    recipe: Recipe  # without the classes that are left out
+    targets: dict  # {layouts.Original: path of its copy}
+    divided: bool  # not all splits are those of the download
+
+
+def plan(found, checked, record, folder, split_names, seed, skip_small_classes=False):
+    """Return the Plan for the Checked photos of a download: which goes where.
+
+    Photos that an earlier run has put into a split stay there; the others are divided. Raises
+    UserError if a class has too few photos, unless these classes are to be skipped.
+    """
+    splits = copies.earlier_splits(record, folder, split_names)
+    earlier = {
+        each.original.path: splits.get(each.name, splits.get(each.digest)) for each in checked
+    }
+    checked = reject_claimed_twice(found.recipe, checked)
+    rejected = [(each.original.path, each.error) for each in checked if each.error]
+    copies.report_rejected(folder / "rejected.csv", rejected)
+    recipe, photos = found.recipe, [each.original for each in checked if not each.error]
+    if skip_small_classes:
+        recipe, photos = without_small_classes(recipe, photos, found.drawn, split_names)
+    photos = dividing.divide(recipe, photos, split_names, seed, found.drawn, earlier)
     if recipe.validate_on_evaluation:
         # The photos of evaluation are also in validation, instead of any others.
         _, validation, evaluation = split_names
-        shared = [photo for photo in originals if photo.split == evaluation]
-        originals = [photo for photo in originals if photo.split != validation]
-        originals += [photo._replace(split=validation) for photo in shared]
-    layouts.report_unused_files(source, {photo.path for photo in originals})
-    refuse_empty(recipe, originals, split_names)
-    return originals
-
-
-def divide(recipe, originals, split_names, seed):
-    """Return the photos of a download without splits, divided class by class as in recipe.split."""
-    divided = []
-    for label, name in enumerate(recipe.classes):
-        photos = [photo for photo in originals if photo.label == label]
-        if recipe.split.shuffle:
-            random.Random(seed).shuffle(photos)
-        else:
-            photos.sort(key=lambda photo: layouts.number_key(photo.path))
-        sizes, rest = split_sizes(recipe, name, len(photos)), iter(photos)
-        for split, size in zip(split_names, sizes, strict=True):
-            divided += [photo._replace(split=split) for photo in islice(rest, size)]
-    return sorted(divided, key=lambda photo: split_names.index(photo.split))
-
-
-def split_sizes(recipe, class_name, count):
-    """Return how many of the `count` photos of a class go to (training, validation, evaluation)."""
-    parts = split_parts(recipe)
-    # A fraction is at least one photo, so that every split has photos of every class.
-    sizes = [max(1, round(part * count)) if type(part) is float else part for part in parts]
-    fractions = [part for part in parts if type(part) is float]
-    if len(fractions) == 3 - recipe.validate_on_evaluation and math.isclose(sum(fractions), 1):
-        # Each size is rounded on its own, so the sum can be off. Training makes up for it.
-        sizes[0] = max(1, count - sum(sizes[1:]))
-    used = sum(size for size in sizes if size is not None)
-    needed = used + sizes.count(None)
-    if count < needed:
-        raise UserError(
-            f"{recipe.source} has {count:,} photos of class {class_name!r}, but the split of "
-            f"recipe {recipe.name!r} needs {needed:,}. Add photos, or make the numbers of its "
-            f"split smaller in pyimagesearch/config.py"
-        )
-    return [count - used if size is None else size for size in sizes]
-
-
-def split_parts(recipe):
-    """Return the parts of recipe.split: (training, validation, evaluation)."""
-    training, validation = recipe.split.training, recipe.split.validation
-    if recipe.validate_on_evaluation:
-        # The evaluation photos are also the validation photos; the other validation photos train.
-        if validation is None:
-            training = None
-        elif type(training) is type(validation) is float:
-            training += validation
-        validation = 0
-    return training, validation, recipe.split.evaluation
-
-
-def refuse_empty(recipe, originals, split_names):
-    """Refuse a split without photos, or without photos of one class."""
-    counts = Counter((photo.split, photo.label) for photo in originals)
-    for split in split_names:
-        empty = [name for label, name in enumerate(recipe.classes) if not counts[split, label]]
-        if len(empty) == len(recipe.classes):
-            raise UserError(f"{recipe.source} has no photos for {split}. Is the download complete?")
-        if empty:
-            raise UserError(
-                f"{recipe.source} has no photos of class {empty[0]!r} for {split}. Is the download "
-                f"complete? If it does not have that class, remove it from the recipe's classes"
-            )
-
-
-def plan_copies(recipe, originals, folder):
-    """Return {Original: path of its copy in the dataset's folder}.
-
-    Raises UserError if the source is in the dataset, or if an earlier run divided photos otherwise.
-    """
+        shared = [photo for photo in photos if photo.split == evaluation]
+        photos = [photo for photo in photos if photo.split != validation]
+        photos += [photo._replace(split=validation) for photo in shared]
+    refuse_empty_splits(recipe, photos, split_names)
+    warn_of_missing_classes(recipe, photos, split_names[1:])
     targets = {
         photo: folder / photo.split / folder_name(recipe.classes[photo.label]) / photo.path.name
-        for photo in originals
+        for photo in photos
     }
-    copies.refuse_source_in_dataset(targets)
-    copies.refuse_changed_splits(targets, folder)
-    return targets
+    return Plan(recipe, targets, bool(found.drawn))
+
+
+def without_small_classes(recipe, photos, drawn, split_names):
+    """Return (recipe, photos) without the classes that have too few photos; print their names."""
+    parts = dividing.drawn_parts(recipe, drawn, split_names)
+    small = dividing.small_classes(parts, dividing.photos_to_divide(recipe, photos, split_names))
+    if not small:
+        return recipe, photos
+    names = [f"{recipe.classes[label]!r} ({count:,})" for label, (count, _) in small.items()]
+    console.warn(f"classes left out because they have too few photos: {', '.join(names)}")
+    labels = [label for label in range(len(recipe.classes)) if label not in small]
+    recipe = with_classes(recipe, [recipe.classes[label] for label in labels])
+    kept = [photo for photo in photos if photo.label in labels]
+    return recipe, [photo._replace(label=labels.index(photo.label)) for photo in kept]
+
+
+def refuse_empty_splits(recipe, originals, split_names):
+    """Refuse a split without any photos."""
+    with_photos = {photo.split for photo in originals}
+    for split in split_names:
+        if split not in with_photos:
+            where = f" for {split}" if split else ""
+            raise UserError(f"{recipe.source} has no photos{where}. Is the download complete?")
+
+
+def warn_of_missing_classes(recipe, photos, split_names):
+    """Warn of classes without photos for validation or evaluation."""
+    found = {(photo.split, photo.label) for photo in photos}
+    for split in split_names:
+        missing = [
+            repr(name) for label, name in enumerate(recipe.classes) if (split, label) not in found
+        ]
+        if missing:
+            console.warn(f"{split} has no photos of {', '.join(missing)}: it cannot judge them")
+
+
+def update_record(recipe, plan, checked, record, folder, seed):
+    """Record what the dataset in a folder will be, and take away copies that it has no longer.
+
+    `recipe` is that of config.py, and `record` the one that the plan was made with. The new one is
+    written before the photos are copied: a run that is interrupted and then resumed puts each photo
+    into the same split.
+    """
+    paths = defaultdict(list)  # {path in the source: copies}
+    for photo, target in plan.targets.items():
+        paths[photo.path].append(target.relative_to(folder).as_posix())
+    used = {each.digest for each in checked if each.original.path in paths}
+    copies.report_changes(record, used)
+    divided_by = {"SEED": seed, "split": asdict(recipe.split)}
+    changes = list(fingerprints.compare("", (record or {}).get("divided_by"), divided_by))
+    if plan.divided and record and record["photos"] and changes:
+        console.warn(
+            f"{'; '.join(changes)}, but photos stay in the split that they are in. Divide them "
+            f"again with: {console.command('build_dataset', recipe.name, '--force')}"
+        )
+        divided_by = record["divided_by"]
+    present = {each.digest for each in checked}
+    copies.remove_stale(copies.read_record(folder), plan.targets, folder, present)
+    photos = {
+        each.name: {
+            "stamp": each.stamp,
+            "digest": each.digest,
+            "copies": paths[each.original.path],
+        }
+        for each in checked
+        if not each.error
+    }
+    names = {"recipe_classes": recipe.classes, "classes": plan.recipe.classes}
+    copies.write_record(folder, {**names, "divided_by": divided_by, "photos": photos})
 
 
 class Result(NamedTuple):
@@ -130,55 +284,42 @@ class Result(NamedTuple):
 
     original: layouts.Original
     target: Path
-    error: str | None  # why the photo was rejected; None: it is in the dataset
-    digest: str  # SHA-256 of the file
     is_new: bool  # it was not in the dataset before
 
 
 def copy_photos(targets, force):
-    """Copy every photo that can be decoded; yield a Result for each, in the order of `targets`.
+    """Copy every photo; yield a Result for each, in the order of `targets`.
 
-    Photos that are in the dataset already are not decoded again, unless `force` is set.
+    Photos that are in the dataset already are not copied again, unless `force` is set.
     """
     ahead = 4 * images.READER_THREADS
     return images.read_ahead(lambda item: copy_photo(*item, force), targets.items(), ahead)
 
 
 def copy_photo(original, target, force):
-    """Decode one photo and copy it with its date; return its Result."""
-    data = original.path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    result = Result(original, target, error=None, digest=digest, is_new=False)
-    if not force and copies.is_copy(original.path, target):
-        return result
-    try:
-        images.read_rgb(data)
-    except images.BrokenPhoto as error:
-        return result._replace(error=str(error))
-    with files.atomic_write(target) as partial:
-        shutil.copy2(original.path, partial)
-    return result._replace(is_new=True)
+    """Copy one photo with its date; return its Result."""
+    is_new = force or not copies.is_copy(original.path, target)
+    if is_new:
+        with files.atomic_write(target) as partial:
+            shutil.copy2(original.path, partial)
+    return Result(original, target, is_new)
 
 
-def report_problems(recipe, results, folder, split_names):
-    """Write rejected.csv, and warn of everything in the dataset that looks wrong.
-
-    Raises UserError if all photos that a split has of a class were rejected.
-    """
-    rejected = [(result.original.path, result.error) for result in results if result.error]
-    copied = [result for result in results if not result.error]
-    copies.report_rejected(folder / "rejected.csv", rejected)
-    counts = Counter(result.original.split for result in copied)
+def report_problems(recipe, checked, results, folder, split_names):
+    """Warn of everything in the dataset that looks wrong."""
+    counts = Counter(result.original.split for result in results)
     for split, official in (recipe.official_counts or {}).items():
         if counts[split] != official:
             console.warn(
                 f"{split} has {counts[split]:,} photos; the official download has {official:,}"
             )
-    extra_paths = find_extra_photos(recipe, copied, folder, split_names)
-    photos = [(result.digest, result.original.split, result.original.path) for result in copied]
-    for path in extra_paths:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        photos.append((digest, path.parent.parent.name, path))
+    extra_paths = find_extra_photos(recipe, results, folder, split_names)
+    digests = {each.original.path: each.digest for each in checked}
+    photos = [
+        (digests[result.original.path], result.original.split, result.original.path)
+        for result in results
+    ]
+    photos += [(copies.file_digest(path), path.parent.parent.name, path) for path in extra_paths]
     if recipe.validate_on_evaluation:
         # Every photo of validation has a copy in evaluation by design.
         photos = [photo for photo in photos if photo[1] != split_names[1]]
@@ -189,21 +330,20 @@ def report_problems(recipe, results, folder, split_names):
             f"first {extra_paths[0]}. They are used too. Delete them if they are from an earlier "
             f"download"
         )
-    refuse_empty(recipe, [result.original for result in copied], split_names)
 
 
-def find_extra_photos(recipe, copied, folder, split_names):
+def find_extra_photos(recipe, results, folder, split_names):
     """Return the paths of photos in the dataset that are not copies of this download's photos."""
     class_folders = [
         folder / split / folder_name(name) for split in split_names for name in recipe.classes
     ]
     paths = {path for class_folder in class_folders for path in photo_files.photos_in(class_folder)}
-    return sorted(paths - {result.target for result in copied})
+    return sorted(paths - {result.target for result in results})
 
 
 def count_table(recipe, results, split_names):
     """Return how many photos of each class each split has, as a text table."""
-    photos = [result.original for result in results if not result.error]
+    photos = [result.original for result in results]
     # None stands for all classes.
     counts = Counter((label, photo.split) for photo in photos for label in (photo.label, None))
     rows = [*enumerate(recipe.classes), (None, "all")]
@@ -252,15 +392,45 @@ class Splits(NamedTuple):
     evaluation: Photos
 
 
+def open_dataset(dataset_dir, recipe, split_names):
+    """Return (recipe with the classes of its dataset, Splits). Raises the errors of list_splits."""
+    folder = Path(dataset_dir) / recipe.name
+    record = copies.read_record(folder)
+    if record and record["recipe_classes"] == (recipe.classes and list(recipe.classes)):
+        recipe = with_classes(recipe, record["classes"])
+    elif recipe.classes is None:
+        command = console.command("build_dataset", recipe.name)
+        raise UserError(
+            f"{folder / copies.RECORD_FILE} is missing or out of date. Make it with: {command}"
+        )
+    return recipe, list_splits(dataset_dir, recipe, split_names)
+
+
 def list_splits(dataset_dir, recipe, split_names):
-    """Return the photos of all three splits as Splits. Raises the errors of list_photos."""
-    return Splits(*(list_photos(dataset_dir, recipe, split) for split in split_names))
+    """Return the photos of all three splits as Splits. Raises the errors of list_photos.
+
+    Only the training photos must have every class.
+    """
+    splits = Splits(*(list_photos(dataset_dir, recipe, split) for split in split_names))
+    missing = set(range(len(recipe.classes))) - set(splits.training.labels.tolist())
+    if missing:
+        folder = Path(
+            dataset_dir, recipe.name, split_names[0], folder_name(recipe.classes[min(missing)])
+        )
+        raise no_photos(folder, recipe)
+    return splits
+
+
+def no_photos(folder, recipe):
+    """Return the error for a folder of a dataset that has no photos."""
+    command = console.command("build_dataset", recipe.name)
+    return UserError(f"{folder} has no photos. Put some there, or run: {command}")
 
 
 def list_photos(dataset_dir, recipe, split):
     """Return the Photos of one split in a fixed order: class after class, then by name.
 
-    Raises UserError if the split or a class is missing or empty, or a folder belongs to no class.
+    Raises UserError if the split is missing or empty, or a folder belongs to no class.
     """
     folder = Path(dataset_dir) / recipe.name / split
     command = console.command("build_dataset", recipe.name)
@@ -268,7 +438,13 @@ def list_photos(dataset_dir, recipe, split):
         raise UserError(f"{folder} is missing. Make it with: {command}")
     folders = photo_files.folders_in(folder)
     class_folders = [folder_name(name) for name in recipe.classes]
-    unknown = [name for name in folders.keys() - set(class_folders) if not name.startswith(".")]
+    others = {name: path for name, path in folders.items() if name not in class_folders}
+    # A class that is gone from the download leaves an empty folder.
+    unknown = [
+        name
+        for name, path in others.items()
+        if photo_files.is_visible(path) and photo_files.photos_in(path)
+    ]
     if unknown:
         raise UserError(
             f"{folders[min(unknown)]} does not belong to a class of recipe {recipe.name!r}. Move "
@@ -279,10 +455,10 @@ def list_photos(dataset_dir, recipe, split):
         # Not imutils.paths.list_images, which the posts use: it does not sort, and it also lists
         # the files named ._photo.jpg that macOS writes next to photos.
         photos = photo_files.photos_in(folders.get(name, folder / name))
-        if not photos:
-            raise UserError(f"{folder / name} has no photos. Put some there, or run: {command}")
         paths += photos
         labels += [label] * len(photos)
+    if not paths:
+        raise no_photos(folder, recipe)
     return Photos(tuple(paths), np.array(labels), recipe.classes)
 
 

@@ -48,7 +48,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Split:
-    """How photos that come without splits are divided, class by class.
+    """How photos are divided, class by class, into the splits that the download does not have.
 
     Each part is a number of photos per class (500), a fraction of the class (0.15), or None: all
     photos that the other parts leave.
@@ -84,12 +84,14 @@ class Recipe:
     """Every setting of one tutorial."""
 
     source: str  # the folder of the download
-    classes: tuple  # in the order of the labels
     method: str
     backbone: str  # a network of keras.applications
     batch_size: int
     head: Head
     phases: tuple
+    # The names in the order of the labels. None: the names of the folders; build_dataset.py prints
+    # them.
+    classes: tuple | None = None
     augmentation: Augmentation = Augmentation()
     download: str = ""  # where to get the photos, for the message that they are missing
     # How the download marks the class of a photo; None: build_dataset.py finds out.
@@ -99,7 +101,7 @@ class Recipe:
     #   numbered     <class>.<number>.jpg, all in one folder
     #   unsplit      <class>/
     layout: str | None = None
-    split: Split = Split()  # for the layouts without splits
+    split: Split = Split()  # for the splits that the download does not have
     # The evaluation photos are also the validation photos, as in two of the tutorials.
     validate_on_evaluation: bool = False
     official_counts: dict | None = None  # photos in each split of the official download
@@ -208,17 +210,33 @@ def checked(rows):
                 f"pyimagesearch/config.py: {name!r} cannot name a recipe; allowed: the name of a "
                 f"folder, without / and \\, that does not begin with . or -"
             )
-        # Only the first error is reported: the others may follow from it.
-        for field, value, allowed in wrong_fields(row):
-            raise UserError(
-                f"pyimagesearch/config.py, recipe {name!r}: {field} is {value!r}; "
-                f"allowed: {allowed}"
-            )
+        refuse_wrong_fields(name, row)
     refuse_inherited_downloads(rows)
     return {
-        name: replace(row, name=name, image_size=row.image_size or BACKBONES[row.backbone])
+        name: replace(
+            row,
+            name=name,
+            classes=row.classes and tuple(row.classes),
+            image_size=row.image_size or BACKBONES[row.backbone],
+        )
         for name, row in rows.items()
     }
+
+
+def refuse_wrong_fields(name, row):
+    """Raise UserError if a setting of a row is wrong."""
+    # Only the first error is reported: the others may follow from it.
+    for field, value, allowed in wrong_fields(row):
+        raise UserError(
+            f"pyimagesearch/config.py, recipe {name!r}: {field} is {value!r}; allowed: {allowed}"
+        )
+
+
+def with_classes(recipe, classes):
+    """Return a recipe with the classes of its dataset, or raise UserError if they do not fit."""
+    recipe = replace(recipe, classes=tuple(classes))
+    refuse_wrong_fields(recipe.name, recipe)
+    return recipe
 
 
 def refuse_inherited_downloads(rows):
@@ -245,7 +263,8 @@ def wrong_fields(row):
     yield from broken_rules(row.head, Head, "head")
     yield from broken_rules(row.augmentation, Augmentation, "augmentation")
     yield from broken_rules(row.split, Split, "split")
-    yield from wrong_classes(row.classes)
+    if row.classes is not None:
+        yield from wrong_classes(row.classes)
     yield from wrong_combinations(row)
     yield from wrong_phases(row.phases)
 
@@ -262,7 +281,7 @@ def broken_rules(part, kind, prefix):
 
 
 def wrong_classes(classes):
-    """Yield what is wrong with a tuple of class names."""
+    """Yield what is wrong with a list of class names."""
     if len(classes) < 2:
         yield "classes", classes, "two names or more"
     for name in classes:
@@ -282,7 +301,7 @@ def wrong_combinations(row):
     smallest = SMALLEST_IMAGE.get(row.backbone, SMALLEST_IMAGE_OF_OTHERS)
     if row.image_size is not None and row.image_size < smallest:
         yield "image_size", row.image_size, f"a whole number from {smallest}, for {row.backbone}"
-    if row.head.output == "sigmoid" and len(row.classes) != 2:
+    if row.head.output == "sigmoid" and row.classes is not None and len(row.classes) != 2:
         yield "head.output", "sigmoid", f"'softmax': it has {len(row.classes)} classes, not 2"
     if [row.split.training, row.split.validation, row.split.evaluation].count(None) > 1:
         yield "split", row.split, "at most one part that is None"
@@ -367,7 +386,7 @@ PART_OF_CLASS = (is_part_of_class, "a number of photos, a fraction below 1, or N
 RULES: dict[type, dict[str, Any]] = {
     Recipe: {
         "source": (is_text, "the folder of the download"),
-        "classes": instance_of(tuple, "a tuple of names"),
+        "classes": instance_of((tuple, list, type(None)), "None, or a list of names"),
         "download": instance_of(str, "a string"),
         "layout": one_of(None, *LAYOUTS),
         "split": instance_of(Split, "Split(...)"),

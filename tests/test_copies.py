@@ -43,24 +43,9 @@ def test_is_not_a_copy_if_it_is_missing(pair):
 def test_refuse_source_in_dataset_names_the_folder():
     photo = layouts.Original(Path("dataset/tiny/training/0_0.jpg"), 0, "training")
     photo.path.parent.mkdir(parents=True)
-    copies.refuse_source_in_dataset({photo: Path("elsewhere/training/zebra/0_0.jpg")})
+    copies.refuse_source_in_dataset([photo], [Path("elsewhere/training/zebra")])
     with pytest.raises(UserError, match="dataset/tiny/training is already in the dataset"):
-        copies.refuse_source_in_dataset({photo: Path("dataset/tiny/training/zebra/0_0.jpg")})
-
-
-def test_refuse_changed_splits_names_the_photo_that_was_in_another_split(pair):
-    earlier = Path("dataset/evaluation/zebra/source.jpg")
-    earlier.parent.mkdir(parents=True)
-    pair[1].rename(earlier)
-    photos = [
-        layouts.Original(Path("source.jpg"), 0, split) for split in ("training", "evaluation")
-    ]
-    targets = {photo: Path("dataset", photo.split, "zebra/source.jpg") for photo in photos}
-    # In both splits on purpose, as with validate_on_evaluation.
-    copies.refuse_changed_splits(targets, Path("dataset"))
-    targets[photos[1]] = Path("dataset/evaluation/apple/another.jpg")
-    with pytest.raises(UserError, match=r"source\.jpg now belongs in training.*Delete dataset"):
-        copies.refuse_changed_splits(targets, Path("dataset"))
+        copies.refuse_source_in_dataset([photo], [Path("dataset/tiny/training/zebra")])
 
 
 def test_report_rejected_lists_files_and_reasons_and_warns_of_the_first(capsys):

@@ -63,6 +63,16 @@ def test_text_lists_the_classes_in_the_order_of_the_recipe(photos):
     assert names == list(CLASSES)
 
 
+def test_text_names_the_classes_that_were_not_judged(photos):
+    for classes, words in ((CLASSES, ""), ((*CLASSES, "a, b"), "evaluation photos: 'a, b'\n")):
+        probabilities = np.pad(PROBABILITIES, ((0, 0), (0, len(classes) - 3)))
+        metrics = evaluation.compute_metrics(TRUTH, probabilities, classes)
+        all_photos = Photos(photos.paths, TRUTH, classes)
+        text = evaluation.report_text(metrics, all_photos, probabilities, [])
+        assert words in text
+        assert ("not judged" in text) == bool(words)
+
+
 @pytest.mark.parametrize("count", [3, 12, 120])
 def test_confusion_text_has_the_class_numbers_under_their_columns(count):
     classes = [f"class {number}" for number in range(count)]

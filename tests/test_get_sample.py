@@ -122,7 +122,7 @@ def test_label_of_a_sample_photo_is_the_chapter_of_its_food_code(package, script
 
 def test_sample_can_be_read_by_build_dataset(package, script):
     assert script("tools.get_sample")[0] == 0
-    originals = datasets.find_originals(config.RECIPES["sample"], SPLITS, config.SEED)
+    originals = datasets.find_originals(config.RECIPES["sample"], SPLITS).originals
     assert len(originals) == 12 * 10
 
 
@@ -222,6 +222,6 @@ def test_digits_are_split_the_same_way_each_time_and_can_be_read_by_build_datase
     first = contents(DIGITS)
     assert script("tools.get_sample", "--digits", "--force")[0] == 0
     assert contents(DIGITS) == first
-    originals = datasets.find_originals(config.RECIPES["digits"], SPLITS, config.SEED)
+    originals = datasets.find_originals(config.RECIPES["digits"], SPLITS).originals
     counts = [sum(original.split == split for original in originals) for split in SPLITS]
     assert counts == [1078, 360, 359]

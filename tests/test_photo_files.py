@@ -26,13 +26,17 @@ def test_folder_and_missing_file_with_the_name_of_a_photo_are_not_photos(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "name", [".git", "._a.jpg", ".DS_Store", "__MACOSX", "Thumbs.db", "desktop.ini", "Desktop.ini"]
+    "name",
+    [
+        *(".git", "._a.jpg", ".DS_Store", ".thumbnails", "__MACOSX", "Thumbs.db", "Desktop.ini"),
+        *("@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "lost+found"),
+    ],
 )
-def test_files_of_operating_systems_and_archivers_are_not_visible(name):
+def test_files_of_operating_systems_archivers_and_network_disks_are_not_visible(name):
     assert not photo_files.is_visible(Path("photos", name))
 
 
-@pytest.mark.parametrize("name", ["zebra", "a.jpg", "notes.txt", "_a.jpg"])
+@pytest.mark.parametrize("name", ["zebra", "a.jpg", "notes.txt", "_a.jpg", "@home", "#1"])
 def test_other_files_are_visible_even_in_a_hidden_folder(name):
     assert photo_files.is_visible(Path(".photos", name))
 

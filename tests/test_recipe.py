@@ -25,6 +25,7 @@ from pyimagesearch.recipe import (
     checked,
     find_recipe,
     folder_name,
+    with_classes,
 )
 from pyimagesearch.support.errors import UserError
 
@@ -112,9 +113,7 @@ WRONG = [
     ({"download": None}, "download is None", "a string"),
     ({"classes": ()}, "classes is ()", "two names"),
     ({"classes": ("one",)}, "classes is ('one',)", "two names"),
-    ({"classes": "ab"}, "classes is 'ab'", "a tuple"),
-    ({"classes": ["a", "b"]}, "classes is ['a', 'b']", "a tuple"),
-    ({"classes": None}, "classes is None", "a tuple"),
+    ({"classes": "ab"}, "classes is 'ab'", "a list"),
     ({"classes": ("a", 3)}, "classes is 3", "names"),
     ({"classes": ("a", " ")}, "classes is ' '", "not empty"),
     ({"classes": ("a", ".b")}, "classes is '.b'", "a dot"),
@@ -208,6 +207,16 @@ def test_wrong_value_is_refused_with_row_field_value_and_what_is_allowed(changes
     assert before.startswith("pyimagesearch/config.py, recipe 'mine': ")
     assert value in before
     assert allowed in after
+
+
+def test_classes_can_be_a_list_or_those_of_the_dataset():
+    assert checked({"mine": replace(ROW, classes=["b", "a"])})["mine"].classes == ("b", "a")
+    row = replace(ROW, classes=None, head=replace(ROW.head, output="sigmoid"))
+    row = checked({"mine": row})["mine"]
+    assert row.classes is None
+    assert with_classes(row, ["x", "y"]).classes == ("x", "y")
+    with pytest.raises(UserError, match=r"head\.output is 'sigmoid'.*3 classes, not 2"):
+        with_classes(row, ["x", "y", "z"])
 
 
 def test_row_that_is_not_a_recipe_is_refused():

@@ -215,6 +215,7 @@ def report_text(metrics, photos, probabilities, mistakes):
     lines = [
         classification_report(truth, probabilities.argmax(axis=1), **options),
         intervals.accuracy_text(metrics),
+        *not_judged(metrics),
         "",
         "Confusion matrix (rows: true classes, columns: predicted classes)",
         confusion_text(matrix, classes),
@@ -229,6 +230,12 @@ def report_text(metrics, photos, probabilities, mistakes):
     lines += [MISTAKES_TITLE if len(mistakes) else "No mistakes"]
     lines += [caption(position, photos, probabilities) for position in mistakes]
     return "\n".join([*lines, ""])
+
+
+def not_judged(metrics):
+    """Return a line that names the classes without evaluation photos, or no line."""
+    names = [repr(name) for name, row in metrics["classes"].items() if not row["support"]]
+    return [f"not judged, because they have no evaluation photos: {', '.join(names)}"][: len(names)]
 
 
 def confusion_text(matrix, classes):

@@ -1,42 +1,109 @@
-"""Checks around copying a download: that no photo is overwritten, duplicated or in two splits.
-
-`targets` are {layouts.Original: path of its copy in the dataset's folder}.
-"""
+"""The copies in a dataset: what is recorded about them, and what is wrong with them."""
 
 import csv
+import hashlib
+import json
+import os
 from collections import defaultdict
+from pathlib import Path
 
-from pyimagesearch.support import console, files
+from pyimagesearch.support import console, files, photo_files
 from pyimagesearch.support.errors import UserError
 
+# What build_dataset.py has found and done, in the dataset's folder:
+#   recipe_classes  the classes of the recipe, or None
+#   classes         those of the dataset
+#   divided_by      the settings that divide the photos
+#   photos          {path in the source: {"stamp": files.file_stamp, "digest": SHA-256,
+#                   "copies": [path in the dataset]}}; without the photos that cannot be read
+RECORD_FILE = "photos.json"
+NO_RECORD = {"photos": {}}  # to start over
+GONE_FOLDER = "gone"  # copies of photos that are no longer in the source
 
-def refuse_source_in_dataset(targets):
-    """Refuse to copy a dataset onto itself, or class folders into a flat download."""
-    folders = {(photo.path.parent, target.parent) for photo, target in targets.items()}
-    for source, target in sorted(folders):
-        if any(path.exists() and path.samefile(source) for path in (target, target.parent)):
+
+def read_record(folder):
+    """Return the record of a dataset's folder, or None if there is none."""
+    record = files.read_json(Path(folder) / RECORD_FILE)
+    is_valid = record and {"recipe_classes", "classes", "divided_by", "photos"} <= record.keys()
+    return record if is_valid else None
+
+
+def write_record(folder, record):
+    """Write the record of a dataset. The bytes of a file name may be invalid Unicode."""
+    files.write_text(Path(folder) / RECORD_FILE, json.dumps(record, indent=1))
+
+
+def earlier_splits(record, folder, split_names):
+    """Return {photo: split} of the photos that earlier runs have put into a dataset's folder.
+
+    A photo is there twice: by its path in the source, and by its SHA-256, since it may be renamed.
+    """
+    if record is not None:
+        photos = {name: each for name, each in record["photos"].items() if each["copies"]}
+        splits = {name: Path(each["copies"][0]).parts[0] for name, each in photos.items()}
+        return {photos[name]["digest"]: split for name, split in splits.items()} | splits
+    # An earlier version of this project made the dataset, or nothing has yet.
+    return {
+        file_digest(path): split
+        for split in split_names
+        for class_folder in sorted(Path(folder, split).glob("*/"))
+        for path in photo_files.photos_in(class_folder)
+    }
+
+
+def file_digest(path):
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def report_changes(record, digests):
+    """Print how many photos are new since the earlier run, and how many are gone.
+
+    `digests` are those of the photos that are used now.
+    """
+    photos = record["photos"].values() if record else ()
+    before = {each["digest"] for each in photos if each["copies"]}
+    new, gone = len(digests - before), len(before - digests)
+    if before and (new or gone):
+        words = [f"{new:,} new photos"] * (new > 0) + [f"{gone:,} gone"] * (gone > 0)
+        console.info(f"since the last run: {', '.join(words)}")
+
+
+def remove_stale(record, targets, folder, digests):
+    """Take away the copies that an earlier run made and that are not among the `targets` now.
+
+    A photo that is no longer in the source, whose digest is not in `digests`, may be the only one
+    that the user has. So it is moved to GONE_FOLDER, not deleted.
+    """
+    photos = record["photos"].values() if record else ()
+    before = {Path(folder, copy) for each in photos for copy in each["copies"]}
+    gone = []
+    for path in sorted(before - set(targets.values())):
+        if path.is_file() and file_digest(path) in digests:
+            path.unlink()
+        elif path.is_file():
+            gone.append(Path(folder, GONE_FOLDER, path.relative_to(folder)))
+            gone[-1].parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, gone[-1])
+    if gone:
+        console.info(
+            f"the copies of {len(gone):,} photos that are gone are now in "
+            f"{Path(folder, GONE_FOLDER)}, and are not used"
+        )
+
+
+def refuse_source_in_dataset(originals, class_folders):
+    """Refuse to copy a dataset onto itself, or class folders into a flat download.
+
+    `class_folders` are those of the dataset.
+    """
+    dataset = {path.resolve() for folder in class_folders for path in (folder, *folder.parents[:2])}
+    for source in sorted({photo.path.parent for photo in originals}):
+        if source.resolve() in dataset:
             raise UserError(
                 f"{source} is already in the dataset. The recipe's source must be another folder, "
                 f"outside of DATASET_DIR"
             )
-
-
-def refuse_changed_splits(targets, folder):
-    """Refuse to put a photo into one split if an earlier run put it into another.
-
-    It would be used for training and for evaluation. This happens if a download without splits
-    gets more photos, or if the recipe's split or the seed changes.
-    """
-    expected, splits = set(targets.values()), {photo.split for photo in targets}
-    for photo, target in targets.items():
-        for split in splits - {photo.split}:
-            other = folder / split / target.parent.name / target.name
-            if other not in expected and is_copy(photo.path, other):
-                raise UserError(
-                    f"{other} now belongs in {photo.split}, because the photos are divided "
-                    f"differently than before. Delete {folder}, which holds copies only, and run "
-                    f"the same command again"
-                )
 
 
 def is_copy(source, target):
@@ -61,7 +128,7 @@ def report_rejected(path, rejected):
     if rejected:
         first, reason = rejected[0]
         console.warn(
-            f"photos left out because they cannot be read: {len(rejected):,}, listed in {path}; "
+            f"photos left out because they cannot be used: {len(rejected):,}, listed in {path}; "
             f"the first: {first}: {reason}"
         )
 

@@ -8,10 +8,17 @@ from pyimagesearch.support.errors import UserError
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
+# Files and folders that operating systems, archivers and network disks (Synology, QNAP) add.
+FOREIGN_NAMES = {
+    *("thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"),
+    *("lost+found", "@eadir", "#recycle", "#snapshot", "@recycle", "@tmp", "@sharebin"),
+    "@recently-snapshot",
+}
+
+
 def is_visible(path):
     """Return False for hidden files and for those that an operating system or archiver adds."""
-    name = path.name.lower()
-    return not name.startswith((".", "__macosx")) and name not in ("thumbs.db", "desktop.ini")
+    return not path.name.startswith(".") and path.name.lower() not in FOREIGN_NAMES
 
 
 def is_photo(path):
