@@ -35,8 +35,8 @@ SETTINGS = {
 }
 # Fields of a recipe that only say where the photos come from, or which script to run.
 DOWNLOAD_FIELDS = {
-    *("source", "download", "layout", "split", "official_counts", "validate_on_evaluation"),
-    *("method", "name"),
+    *("source", "download", "layout", "labels", "split", "official_counts"),
+    *("validate_on_evaluation", "method", "name"),
 }
 
 

@@ -49,7 +49,7 @@ def find_originals(recipe, split_names):
     layouts.report_broken_links(source)
     classes = recipe.classes or ()
     class_folders = {folder_name(name): label for label, name in enumerate(classes)}
-    download = layouts.Download(source, classes, class_folders, split_names)
+    download = layouts.Download(source, classes, class_folders, split_names, recipe.labels)
     download, layout = layouts.open_download(download, recipe.layout)
     if recipe.classes is None:
         console.info(f"classes: {', '.join(map(repr, download.classes))}")
@@ -203,11 +203,19 @@ def plan(found, checked, record, folder, split_names, seed, skip_small_classes=F
         photos += [photo._replace(split=validation) for photo in shared]
     refuse_empty_splits(recipe, photos, split_names)
     warn_of_missing_classes(recipe, photos, split_names[1:])
-    targets = {
-        photo: folder / photo.split / folder_name(recipe.classes[photo.label]) / photo.path.name
-        for photo in photos
-    }
-    return Plan(recipe, targets, bool(found.drawn))
+    return Plan(recipe, name_copies(recipe, photos, found.source, folder), bool(found.drawn))
+
+
+def name_copies(recipe, photos, source, folder):
+    """Return {layouts.Original: path of its copy}, which has its name if no other has it."""
+    folders = [folder / photo.split / folder_name(recipe.classes[photo.label]) for photo in photos]
+    targets = [path / photo.path.name for path, photo in zip(folders, photos, strict=True)]
+    counts = Counter(targets)
+    for number, photo in enumerate(photos):
+        if counts[targets[number]] > 1:  # only if a CSV file has their labels
+            name = "_".join(photo.path.relative_to(source).parts)
+            targets[number] = folders[number] / name
+    return dict(zip(photos, targets, strict=True))
 
 
 def without_small_classes(recipe, photos, drawn, split_names):

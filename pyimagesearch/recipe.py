@@ -101,6 +101,9 @@ class Recipe:
     #   numbered     <class>.<number>.jpg, all in one folder
     #   unsplit      <class>/
     layout: str | None = None
+    # A CSV file in the source with the classes of photos that are not in folders of classes, its
+    # column with the photos' names, and that with the classes: ("train.csv", "id", "label")
+    labels: tuple | None = None
     split: Split = Split()  # for the splits that the download does not have
     # The evaluation photos are also the validation photos, as in two of the tutorials.
     validate_on_evaluation: bool = False
@@ -366,6 +369,13 @@ def is_zoom(value):
     return len(value) == 2 and all(map(number(0, above=True)[0], value)) and value[0] <= value[1]
 
 
+def is_labels(value):
+    """Return True for None, and for the names of a CSV file and two of its columns."""
+    return value is None or (
+        isinstance(value, tuple | list) and len(value) == 3 and all(map(is_text, value))
+    )
+
+
 def is_part_of_class(value):
     """Return True for a number of photos, a fraction below 1, or None."""
     return value is None or whole_number(0)[0](value) or number(0, 1)[0](value)
@@ -389,6 +399,7 @@ RULES: dict[type, dict[str, Any]] = {
         "classes": instance_of((tuple, list, type(None)), "None, or a list of names"),
         "download": instance_of(str, "a string"),
         "layout": one_of(None, *LAYOUTS),
+        "labels": (is_labels, 'None, or ("file.csv", "column of names", "column of classes")'),
         "split": instance_of(Split, "Split(...)"),
         "validate_on_evaluation": one_of(False, True),
         "official_counts": instance_of((type(None), dict), "None, or {split: photos}"),

@@ -232,6 +232,34 @@ def test_a_dataset_is_needed_to_know_the_classes(script, monkeypatch):
     assert_one_error(messages, "dataset/tiny/photos.json", "build_dataset.py")
 
 
+def test_flat_photos_get_their_classes_from_a_csv(build):
+    rows = ["id,label"]
+    for label, name in enumerate(("rock, paper", "scissors")):
+        for number in range(5):
+            make_photo(Path(f"photos/images/{label}{number}.jpg"), label, number)
+            rows.append(f'{label}{number},"{name}"')
+    Path("photos/labels.csv").write_text("\n".join(rows))
+    status, table, messages = build(labels=("labels.csv", "id", "label"))
+    assert status == 0, messages
+    assert "[INFO] classes: 'rock, paper', 'scissors'\n" in messages
+    assert counts(table) == {"rock, paper": [3, 1, 1], "scissors": [3, 1, 1], "all": [6, 2, 2]}
+
+
+def test_photos_of_one_class_with_the_same_name_all_get_into_the_dataset(build):
+    rows = ["id,label"]
+    for number in range(16):
+        label, name = number % 2, f"day {number}/photo.jpg"
+        make_photo(Path("photos", name), label, number)
+        rows.append(f"{name},{label}")
+    Path("photos/labels.csv").write_text("\n".join(rows))
+    for _ in range(2):
+        status, _, messages = build(labels=("labels.csv", "id", "label"))
+        assert status == 0, messages
+        copies = [path.read_bytes() for path in DATASET.rglob("*.jpg")]
+        assert len(copies) == len(set(copies)) == 16
+    assert "up to date" in messages
+
+
 # Small classes and damaged photos
 
 

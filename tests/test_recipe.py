@@ -114,6 +114,7 @@ WRONG = [
     ({"classes": ()}, "classes is ()", "two names"),
     ({"classes": ("one",)}, "classes is ('one',)", "two names"),
     ({"classes": "ab"}, "classes is 'ab'", "a list"),
+    ({"labels": ("a.csv", "id")}, "labels is ('a.csv', 'id')", "column of classes"),
     ({"classes": ("a", 3)}, "classes is 3", "names"),
     ({"classes": ("a", " ")}, "classes is ' '", "not empty"),
     ({"classes": ("a", ".b")}, "classes is '.b'", "a dot"),

@@ -5,6 +5,7 @@
     test_inside  <class>/ with a folder test/ inside: the evaluation photos
     numbered     <class>.<number>.jpg, all in one folder
     unsplit      <class>/
+    labels       photos in any folder, and a CSV file with their classes
 
 The names in <> are any folder or file names with that meaning. Archives often wrap all this in one
 or two more folders.
@@ -17,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from pyimagesearch.support import console, photo_files
+from pyimagesearch.support import console, label_files, photo_files
 from pyimagesearch.support.errors import UserError
 
 # What the folders of training, validation and evaluation photos are called, besides the names in
@@ -27,7 +28,7 @@ SPLIT_WORDS = (
     ("val", "valid", "validation", "dev"),
     ("test", "testing", "evaluation", "eval"),
 )
-WITHOUT_SPLITS = ("numbered", "unsplit")
+WITHOUT_SPLITS = ("numbered", "unsplit", "labels")
 DEEPEST = 3  # how many folders deep the folders of splits and classes are looked for
 # A file name can contain a line break, which "." matches with DOTALL only.
 FLAT_NAME = re.compile(r"(\d+)_.+", re.DOTALL)
@@ -42,6 +43,7 @@ class Download(NamedTuple):
     classes: tuple  # class names, in the order of their labels; (): those of the folders
     class_folders: dict  # {name of a class's folder: label}, in the same order
     split_names: tuple  # of (training, validation, evaluation)
+    labels: tuple | None = None  # (CSV file, column of the photos, column of the classes)
 
 
 class Original(NamedTuple):
@@ -58,8 +60,11 @@ def open_download(download, layout=None):
     `layout` is a name from the list above; None: it is recognised. Raises UserError if the layout
     is not known, or if no class can be found.
     """
-    download = unwrapped(download)
-    layout = layout or recognise(download)
+    if download.labels:
+        layout = "labels"
+    else:
+        download = unwrapped(download)
+        layout = layout or recognise(download)
     if not download.classes:
         names = class_names(download, layout)
         names = sorted(names, key=lambda name: (natural_key(name.casefold()), name))
@@ -83,6 +88,7 @@ def read_download(download, layout):
         "test_inside": find_test_inside,
         "numbered": find_numbered,
         "unsplit": find_unsplit,
+        "labels": find_with_labels,
     }
     return find[layout](download)
 
@@ -235,6 +241,9 @@ def class_names(download, layout):
             f"the file names in {download.source} have numbers only, so the recipe needs the names "
             f'of the classes 0, 1, ... in this order: classes=("...", "...")'
         )
+    if layout == "labels":
+        pairs = label_files.read_labels(download.source, download.labels)
+        return {class_name for _, class_name in pairs}
     if layout == "numbered":
         return {match[1] for match in numbered_names(download.source)}
     parents = split_folders(download).values() if layout == "folders" else [download.source]
@@ -396,6 +405,13 @@ def find_unsplit(download):
             f"{quoted(others)}"
         )
     return class_photos(download, download.source, split=None)
+
+
+def find_with_labels(download):
+    """Return the photos that a CSV file gives the classes of."""
+    pairs = label_files.read_labels(download.source, download.labels)
+    found = label_files.find_labelled(download.source, pairs, download.classes)
+    return [Original(path, label, None) for path, label in sorted(found.items())]
 
 
 def present_splits(download, layout):
