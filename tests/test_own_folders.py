@@ -188,8 +188,10 @@ def test_classes_two_folders_down_are_found_if_their_names_differ(build):
     status, table, messages = build()
     assert status == 0, messages
     assert list(counts(table)) == ["apple", "cat", "pear", "all"]
-    make_classes("toys", "cat")
-    assert_one_error(build()[2], "photos/animals/cat", "photos/toys/cat", "Rename one")
+    for folder in ("toys", "toys/more"):
+        make_classes(folder, "cat")
+        assert_one_error(build()[2], "photos/animals/cat", f"photos/{folder}/cat", "Rename one")
+        shutil.rmtree("photos/toys")
 
 
 def test_strange_class_names_are_quoted(build):
@@ -198,6 +200,20 @@ def test_strange_class_names_are_quoted(build):
     assert status == 0, messages
     assert "[INFO] classes: ' blank', 'rock, paper', 'UPPER'\n" in messages
     assert len(splits_of(" blank")) == 4
+
+
+def test_a_single_class_is_an_error_that_names_it(build):
+    make_classes("", "cat")
+    assert_one_error(build()[2], "only one class: 'cat'", "two or more")
+
+
+def test_numbered_photos_beside_folders_of_classes_are_not_classes(build):
+    make_classes("", "cat", "dog")
+    for name in ("IMG.1.jpg", "scan.2.jpg"):
+        make_photo(Path("photos", name), len(name), 99)
+    status, table, messages = build()
+    assert status == 0, messages
+    assert list(counts(table)) == ["cat", "dog", "all"]
 
 
 def test_class_folders_that_differ_in_case_only_are_an_error(build):

@@ -69,7 +69,10 @@ def open_download(download, layout=None):
         names = class_names(download, layout)
         names = sorted(names, key=lambda name: (natural_key(name.casefold()), name))
         if len(names) < 2:
-            raise unknown_layout(download)
+            raise UserError(
+                f"{download.source} has only one class: {quoted(names)}. A classifier needs two or "
+                f"more. Put the photos of each class into a folder of its own"
+            )
         refuse_same_folder(download.source, names)
         labels = {name: label for label, name in enumerate(names)}
         download = download._replace(classes=tuple(names), class_folders=labels)
@@ -95,8 +98,7 @@ def read_download(download, layout):
 
 def recognise(download):
     """Return the name of a download's layout, or raise UserError if it has no known layout."""
-    found = {match[1] for match in numbered_names(download.source)}
-    if found.intersection(download.classes) or (not download.classes and len(found) > 1):
+    if is_numbered(download):
         return "numbered"
     splits = split_folders(download)
     if any(folders_with_photos(folder) for folder in splits.values()):
@@ -113,6 +115,16 @@ def recognise(download):
     raise unknown_layout(download)
 
 
+def is_numbered(download):
+    """Return True if there are photos named <class>.<number>.jpg, of two classes or a known one."""
+    source = download.source
+    found = {match[1] for match in numbered_names(source)}
+    if download.classes:
+        return bool(found.intersection(download.classes))
+    # Such photos beside folders with photos are just some photos.
+    return len(found) > 1 and (numbered_folder(source) != source or not folders_with_photos(source))
+
+
 def quoted(names):
     """Return the first few names in quotes, for a message: a name may contain a comma."""
     names = list(names)
@@ -126,7 +138,7 @@ def unknown_layout(download):
     wanted = (
         f"a folder for any of the recipe's classes ({classes})"
         if classes
-        else ("two folders with photos, one per class")
+        else "two folders with photos, one per class"
     )
     return UserError(
         f"{source} has neither the folders {', '.join(download.split_names)} nor {wanted}. It "
@@ -215,21 +227,23 @@ def class_folders(download, folder=None):
     They may be in other folders, such as animals/cat/. A folder with the name of a class of the
     recipe counts even if it has no photos. Raises UserError if two have the same name.
     """
+    wanted = download.class_folders
     found, parents = {}, [folder or download.source]
     for _ in range(DEEPEST):
         here, deeper = {}, []
         for parent in parents:
             for name, path in visible_folders(parent).items():
-                if name not in download.class_folders and not photo_files.photos_in(path):
+                # Some archives have all of their folders a second time, in a deeper folder.
+                twin = here.get(name) if wanted else (found | here).get(name)
+                if name not in wanted and not photo_files.photos_in(path):
                     deeper.append(path)
-                elif name in here and (not download.classes or name in download.class_folders):
+                elif twin and (name in wanted or not wanted):
                     raise UserError(
-                        f"{here[name]} and {path} have the same name, so they would be one class. "
-                        f"Rename one of them"
+                        f"{twin} and {path} have the same name, so they would be one class. "
+                        f"Rename one of them, or move it away"
                     )
                 else:
                     here[name] = path
-        # Some archives have all of their folders a second time, in a deeper folder.
         found, parents = here | found, deeper
     return found
 
