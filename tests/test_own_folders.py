@@ -385,6 +385,24 @@ def test_force_divides_again_and_leaves_no_copy_in_the_split_before(build, monke
     assert len(list(DATASET.rglob("*.jpg"))) == 24
 
 
+def test_an_interrupted_run_and_the_next_one_divide_as_one_run(build, monkeypatch):
+    make_classes("", "cat", "dog", count=12)
+    build()
+    expected = splits_of("cat")
+    shutil.rmtree("dataset")
+
+    def stop(source, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copy2", stop)
+        assert build()[0] == 130
+    assert not splits_of("cat")
+    make_classes("", "cat", count=15)
+    assert build()[0] == 0
+    assert expected.items() <= splits_of("cat").items()
+
+
 def test_a_dataset_without_a_record_keeps_its_splits(build):
     make_classes("", "cat", "dog", count=12)
     build()
