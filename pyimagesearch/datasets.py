@@ -249,7 +249,7 @@ def warn_of_missing_classes(recipe, photos, split_names):
             repr(name) for label, name in enumerate(recipe.classes) if (split, label) not in found
         ]
         if missing:
-            console.warn(f"{split} has no photos of {', '.join(missing)}: it cannot judge them")
+            console.warn(f"{split} has no photos of {', '.join(missing)}, so it cannot judge them")
 
 
 def update_record(recipe, plan, checked, record, folder, seed):

@@ -87,8 +87,8 @@ def remove_stale(record, targets, folder, digests):
             os.replace(path, gone[-1])
     if gone:
         console.info(
-            f"the copies of {len(gone):,} photos that are gone are now in "
-            f"{Path(folder, GONE_FOLDER)}, and are not used"
+            f"copies of photos that are gone: {len(gone):,}, now in {Path(folder, GONE_FOLDER)} "
+            f"and not used"
         )
 
 
