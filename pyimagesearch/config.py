@@ -6,7 +6,7 @@ recipe.py explains every field of a row.
 from dataclasses import replace
 from pathlib import Path
 
-from pyimagesearch.recipe import Augmentation, Head, Phase, Recipe, Split, checked
+from pyimagesearch.recipe import Augmentation, Head, Phase, Recipe, Split, checked, checked_settings
 
 RECIPE = "food5k"  # the row that a script uses unless --recipe names another
 
@@ -287,6 +287,20 @@ RECIPES = checked(
         "simpsons": SIMPSONS,
         "sample": SAMPLE,
         "digits": DIGITS,
-        # Add a row for your own photos here, as README.md explains.
+        # Add a row for your own photos here, as docs/own_photos.md explains.
     }
+)
+# Reports mistakes in the other settings. A ~ at the start of a path is your home folder.
+DATASET_DIR, OUTPUT_DIR, WEIGHTS = checked_settings(
+    RECIPES,
+    RECIPE=RECIPE,
+    SPLITS=SPLITS,
+    DATASET_DIR=DATASET_DIR,
+    OUTPUT_DIR=OUTPUT_DIR,
+    WEIGHTS=WEIGHTS,
+    SEED=SEED,
+    PRECISION=PRECISION,
+    MAX_ITERATIONS=MAX_ITERATIONS,
+    STORED_VIEWS=STORED_VIEWS,
+    SHARED_VIEWS=SHARED_VIEWS,
 )

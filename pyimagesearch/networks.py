@@ -5,21 +5,23 @@ A network is cut at one layer. The layers up to the cut are frozen, the layers a
 
 import difflib
 import hashlib
+import itertools
 import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch.recipe import BACKBONES
-from pyimagesearch.support import convolutions, machine, weights
+from pyimagesearch.recipe import AUTO, BACKBONES
+from pyimagesearch.support import console, convolutions, machine, weights
 from pyimagesearch.support.errors import UserError
 
 PHOTOS = "photos"  # the input
 FEATURES = "features"  # the layer that turns the last feature map into one row per photo
 PROBABILITIES = "probabilities"  # the last layer
 POOLINGS = {"flatten": keras.layers.Flatten, "average": keras.layers.GlobalAveragePooling2D}
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+# Layers with weights that a phase does not train.
+NEVER_TRAINED = (keras.layers.BatchNormalization, keras.layers.Normalization)
 
 # How many photos a CPU predicts at once. 32 need twice the memory, give the same bits and are not
 # faster: 2.0 s for 32 photos through VGG16 in float32 either way, on 2 cores of an AMD EPYC.
@@ -29,15 +31,10 @@ PHOTOS_AT_ONCE = 16
 def set_precision(setting):
     """Set the precision of the networks that are built from now on; return the policy's name.
 
-    `setting` is one of PRECISIONS, or "auto": float16 on a GPU with tensor cores, bfloat16 on a
-    processor with instructions for it, else float32.
+    `setting` is one of recipe.PRECISIONS, or "auto": float16 on a GPU with tensor cores, bfloat16
+    on a processor with instructions for it, else float32.
     """
-    if setting not in ("auto", *PRECISIONS):
-        raise UserError(
-            f"pyimagesearch/config.py: PRECISION is {setting!r}; "
-            f"allowed: 'auto', {', '.join(map(repr, PRECISIONS))}"
-        )
-    policy = fastest_precision() if setting == "auto" else setting
+    policy = fastest_precision() if setting == AUTO else setting
     keras.config.set_dtype_policy(policy)
     return policy
 
@@ -81,6 +78,7 @@ def build(recipe, weights_setting, seed=None):
     )
     network = keras.Model(photos, probabilities(x))
     check_cuts(network, recipe)
+    report_cuts(network, recipe)
     return network
 
 
@@ -127,10 +125,18 @@ def build_backbone(recipe, weights_setting):
 
 
 def cut_tensor(network, layer_name):
-    """Return the tensor at which a network is cut: a layer's output; None: the backbone's."""
+    """Return the tensor at which a network is cut: a layer's output.
+
+    None: the output of the backbone. "auto": that of `last_block_cut`.
+    """
     if layer_name is None:
         return network.get_layer(FEATURES).input
-    return network.get_layer(layer_name).output
+    return network.get_layer(resolve_cut(network, layer_name)).output
+
+
+def resolve_cut(network, layer_name):
+    """Return the name of the layer that an `unfreeze_after` stands for, or None."""
+    return last_block_cut(network) if layer_name == AUTO else layer_name
 
 
 def split_at(network, layer_name):
@@ -176,6 +182,62 @@ def cut_points(network):
     return names
 
 
+def last_block_cut(network):
+    """Return the name of the layer after which the last block of a backbone begins.
+
+    The blocks of a backbone make the feature maps smaller and smaller. The last block begins after
+    the first map of the size at which the last layers compute. Inside a block with more channels
+    than its output, as in MobileNetV2, the map after it is taken instead.
+
+    VGG16: block4_pool. ResNet50: conv5_block1_out. MobileNetV2: block_13_project_BN.
+    """
+    trained_until = count_trained_layers(network)
+    count = max(trained_until.values())
+    cuts = [name for name in cut_points(network) if trained_until.get(name, count) < count]
+    shapes = {name: network.get_layer(name).output.shape[1:] for name in cuts}
+    last_trained = next(name for name, number in trained_until.items() if number == count)
+    size = network.get_layer(last_trained).output.shape[1:-1]
+    cuts_in_last_block = [name for name in cuts if shapes[name][:-1] == size]
+    if not cuts_in_last_block:
+        return cuts[-1]  # NASNet: each block also reads the one before the last
+    best = cuts_in_last_block[0]
+    for name in cuts_in_last_block:
+        if shapes[name][-1] > shapes[best][-1]:
+            break
+        # Of layers with the same trained layers after them, the last one.
+        if shapes[name] != shapes[best] or trained_until[name] == trained_until[best]:
+            best = name
+    return best
+
+
+def count_trained_layers(network):
+    """Return {operation of the backbone: how many layers that can be trained end with it}."""
+    counts, count = {}, 0
+    for operation in network.operations:
+        if operation.name == FEATURES:
+            break
+        has_weights = bool(getattr(operation, "weights", ()))
+        count += has_weights and not isinstance(operation, NEVER_TRAINED)
+        counts[operation.name] = count
+    return counts
+
+
+def report_cuts(network, recipe):
+    """Print where the last block begins, and warn of a second phase that trains the head alone."""
+    if AUTO in [phase.unfreeze_after for phase in recipe.phases]:
+        cut, backbone = last_block_cut(network), recipe.backbone
+        if backbone.startswith("NASNet"):
+            console.warn(f"{backbone} can only be cut near its start: all after {cut} is trained")
+        else:
+            console.info(f"{backbone}: the last block begins after {cut}")
+    for earlier, phase in itertools.pairwise(recipe.phases):
+        if phase.unfreeze_after is earlier.unfreeze_after is None:
+            console.warn(
+                f"{phase.name} trains the head alone, as {earlier.name} does. To train the last "
+                f"block of {recipe.backbone} too, add unfreeze_after='auto' to the phase"
+            )
+
+
 def check_cuts(network, recipe):
     """Raise UserError if a phase cuts where the network cannot be cut.
 
@@ -186,21 +248,25 @@ def check_cuts(network, recipe):
     allowed = allowed[: allowed.index(FEATURES)]
     earlier = None
     for number, phase in enumerate(recipe.phases):
-        cut = phase.unfreeze_after
-        if cut is None:
+        setting = phase.unfreeze_after
+        if setting is None:
             continue
         field = (
             f"pyimagesearch/config.py, recipe {recipe.name!r}: phases[{number}].unfreeze_after "
-            f"is {cut!r}; allowed:"
+            f"is {setting!r}; allowed:"
         )
+        cut = resolve_cut(network, setting)
         if cut not in allowed:
             raise UserError(f"{field} {allowed_cuts(network, recipe, cut, allowed)}")
-        if earlier is not None and allowed.index(cut) > allowed.index(earlier):
-            raise UserError(
-                f"{field} {earlier!r} or an earlier layer, since a phase trains the layers of the "
-                f"one before it"
-            )
-        earlier = cut
+        if earlier is not None:
+            before = allowed.index(resolve_cut(network, earlier))
+            # Stored outputs are named after the setting, so one layer must not have two names.
+            if allowed.index(cut) > before or (allowed.index(cut) == before and setting != earlier):
+                raise UserError(
+                    f"{field} {earlier!r} or an earlier layer, since a phase trains the layers of "
+                    f"the one before it"
+                )
+        earlier = setting
 
 
 def allowed_cuts(network, recipe, cut, allowed):
@@ -212,7 +278,7 @@ def allowed_cuts(network, recipe, cut, allowed):
         nearest = " or ".join(before[-1:] + after[:1])
         return f"{nearest}, where {recipe.backbone} can be cut"
     similar = difflib.get_close_matches(cut, allowed, n=3, cutoff=0.3) or allowed[-3:]
-    return f"None, or a layer of {recipe.backbone} such as {', '.join(similar)}"
+    return f"'auto', or a layer of {recipe.backbone} such as {', '.join(similar)}"
 
 
 def trained_layers(network, layer_name):
@@ -279,7 +345,9 @@ def with_frozen_part(network, layer_name):
 def compile_for(model, phase):
     """Compile a model with the optimizer of a phase."""
     options = {"momentum": phase.momentum} if phase.optimizer == "SGD" else {}
-    optimizer = getattr(keras.optimizers, phase.optimizer)(phase.learning_rate, **options)
+    # Keras refuses a whole number.
+    rate = float(phase.learning_rate)
+    optimizer = getattr(keras.optimizers, phase.optimizer)(rate, **options)
     one_output = model.output_shape[-1] == 1
     model.compile(
         optimizer=optimizer,

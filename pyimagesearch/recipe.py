@@ -2,8 +2,10 @@
 
 import difflib
 import functools
+import os
 import unicodedata
 from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from pyimagesearch.support.errors import UserError
@@ -12,6 +14,8 @@ METHODS = ("logistic_regression", "fine_tune")
 LAYOUTS = ("flat", "folders", "test_inside", "numbered", "unsplit")
 OPTIMIZERS = ("SGD", "Adam", "RMSprop")
 EXPORTS = ("onnx", "litert", "saved_model")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,15 @@ class Augmentation:
     shear_degrees: float = 0
     # 0.15 draws a factor between 0.85 and 1.15 for each axis; a pair gives the two ends. Above 1
     # the photo gets smaller, as in Keras' old ImageDataGenerator.
-    zoom: float | tuple = 0
+    zoom: float | tuple | list = 0
     horizontal_flip: bool = False
     vertical_flip: bool = False
 
     @property
     def zoom_range(self):
         """The (smallest, largest) zoom factor."""
-        return self.zoom if isinstance(self.zoom, tuple) else (1 - self.zoom, 1 + self.zoom)
+        ends = isinstance(self.zoom, (tuple, list))
+        return tuple(self.zoom) if ends else (1 - self.zoom, 1 + self.zoom)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Phase:
     learning_rate: float
     momentum: float = 0  # for SGD only
     # The last layer that stays frozen. None: the whole backbone is frozen, the head is trained.
+    # "auto": the layer after which the last block of the backbone begins.
     unfreeze_after: str | None = None
     augment: bool = True
     steps_per_epoch: int | None = None  # batches; None: as many as show every photo once
@@ -83,15 +89,15 @@ class Phase:
 class Recipe:
     """Every setting of one tutorial."""
 
-    source: str  # the folder of the download
+    source: str | Path  # the folder of the download
     method: str
     backbone: str  # a network of keras.applications
     batch_size: int
     head: Head
-    phases: tuple
+    phases: tuple | list
     # The names in the order of the labels. None: the names of the folders; build_dataset.py prints
     # them.
-    classes: tuple | None = None
+    classes: tuple | list | None = None
     augmentation: Augmentation = Augmentation()
     download: str = ""  # where to get the photos, for the message that they are missing
     # How the download marks the class of a photo; None: build_dataset.py finds out.
@@ -151,16 +157,19 @@ def reports_wrong_fields(row_class):
 def unknown_field(row_class, name, names):
     """Return the message for a field that a dataclass does not have."""
     message = f"{row_class.__name__} has no field {name!r}"
-    for other in (Augmentation, Head, Split, Phase, Recipe):
-        if name in (field.name for field in fields(other)):
-            return f"{message}; it belongs in {other.__name__}(...)"
-    similar = difflib.get_close_matches(name, names, n=1)
-    if similar:
+    owners = {field: other for other in reversed(PARTS) for field in RULES[other]}
+    if name in owners:
+        return f"{message}; it belongs in {owners[name].__name__}(...)"
+    if similar := difflib.get_close_matches(name, names, n=1):
         return f"{message}. Did you mean {similar[0]!r}?"
-    return f"{message}; it has: {', '.join(names)}"
+    if similar := difflib.get_close_matches(name, owners, n=1, cutoff=0.7):
+        owner = owners[similar[0]].__name__
+        return f"{message}. Did you mean {similar[0]!r}? It belongs in {owner}(...)"
+    return f"{message}; it has: {', '.join(RULES[row_class])}"
 
 
-for _row_class in (Augmentation, Head, Split, Phase, Recipe):
+PARTS = (Augmentation, Head, Split, Phase, Recipe)
+for _row_class in PARTS:
     reports_wrong_fields(_row_class)
 
 # The networks of keras.applications by the image size, in pixels, that they were trained with.
@@ -186,6 +195,9 @@ BACKBONES = {name: size for size, names in BACKBONES_BY_SIZE.items() for name in
 # The fewest pixels along a side for which Keras builds a network.
 SMALLEST_IMAGE = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 SMALLEST_IMAGE_OF_OTHERS = 32
+# The last block of VGG16 and VGG19 begins after this layer. In a row for another backbone that is
+# derived from FOOD11, it stands for the start of that backbone's last block.
+LAST_BLOCK_OF_VGG = "block4_pool"
 # Networks whose first layer rescales the pixels. Dividing by 255 before it would do so twice.
 RESCALING_BACKBONES = ("EfficientNet", "MobileNetV3", "ConvNeXt")
 
@@ -201,8 +213,34 @@ def find_recipe(recipes, name):
     return recipes[name]
 
 
+def checked_settings(recipes, **settings):
+    """Return DATASET_DIR, OUTPUT_DIR and WEIGHTS of config.py, with the home folder for ~.
+
+    `settings` are all settings that are not in a row. Raises UserError if one of them is wrong.
+    """
+    rules = {"RECIPE": one_of(*recipes), **SETTINGS}
+    for name, value in settings.items():
+        is_valid, allowed = rules[name]
+        if not is_valid(value):
+            raise UserError(f"pyimagesearch/config.py: {name} is {value!r}; allowed: {allowed}")
+    stored, shared = settings["STORED_VIEWS"], settings["SHARED_VIEWS"]
+    if 0 < stored < shared:
+        raise UserError(
+            f"pyimagesearch/config.py: SHARED_VIEWS is {shared}; allowed: a whole number up to "
+            f"STORED_VIEWS, which is {stored}"
+        )
+    folders = (in_home_folder(settings[name]) for name in ("DATASET_DIR", "OUTPUT_DIR"))
+    weights = settings["WEIGHTS"]
+    return *folders, weights if weights == "imagenet" else in_home_folder(weights)
+
+
+def in_home_folder(path):
+    """Return a path from config.py, with the home folder for a ~ at its start."""
+    return Path(path).expanduser()
+
+
 def checked(rows):
-    """Return the rows of config.py with `name` and an open `image_size` filled in.
+    """Return the rows of config.py as `completed` does.
 
     Raises UserError if a setting is wrong; the message names the recipe, the field, the value and
     what is allowed.
@@ -215,15 +253,27 @@ def checked(rows):
             )
         refuse_wrong_fields(name, row)
     refuse_inherited_downloads(rows)
-    return {
-        name: replace(
-            row,
-            name=name,
-            classes=row.classes and tuple(row.classes),
-            image_size=row.image_size or BACKBONES[row.backbone],
+    return {name: completed(name, row) for name, row in rows.items()}
+
+
+def completed(name, row):
+    """Return a row with its `name`, and with what it leaves open or writes in another way."""
+    phases = tuple(row.phases)
+    if not row.backbone.startswith("VGG"):
+        phases = tuple(
+            replace(phase, unfreeze_after=AUTO)
+            if phase.unfreeze_after == LAST_BLOCK_OF_VGG
+            else phase
+            for phase in phases
         )
-        for name, row in rows.items()
-    }
+    return replace(
+        row,
+        name=name,
+        source=str(in_home_folder(row.source)),
+        classes=row.classes and tuple(row.classes),
+        phases=phases,
+        image_size=row.image_size or BACKBONES[row.backbone],
+    )
 
 
 def refuse_wrong_fields(name, row):
@@ -284,10 +334,13 @@ def broken_rules(part, kind, prefix):
 
 
 def wrong_classes(classes):
-    """Yield what is wrong with a list of class names."""
+    """Yield what is wrong with the class names of a row."""
     if len(classes) < 2:
-        yield "classes", classes, "two names or more"
+        yield "classes", classes, "two names or more, with a comma between them"
     for name in classes:
+        if not isinstance(name, str):
+            yield "classes", name, f"names in quotes, such as {str(name)!r}"
+            return
         if not is_text(name) or name.startswith("."):
             yield "classes", name, "names that are not empty and do not begin with a dot"
             return
@@ -364,7 +417,7 @@ def is_text(value):
 
 def is_zoom(value):
     """Return True for a fraction below 1 and for a (smallest, largest) pair of factors."""
-    if not isinstance(value, tuple):
+    if not isinstance(value, (tuple, list)):
         return number(0, 1)[0](value)
     return len(value) == 2 and all(map(number(0, above=True)[0], value)) and value[0] <= value[1]
 
@@ -387,22 +440,62 @@ def instance_of(kind, words):
 
 
 def is_phases(value):
-    """Return True for a tuple of at least one Phase."""
-    return isinstance(value, tuple) and value and all(isinstance(part, Phase) for part in value)
+    """Return True for a tuple or list of at least one Phase."""
+    is_list = isinstance(value, (tuple, list))
+    return is_list and bool(value) and all(isinstance(part, Phase) for part in value)
+
+
+def is_path(value):
+    """Return True for a path as text or as a Path."""
+    return is_text(value) or isinstance(value, os.PathLike)
+
+
+def is_counts(value):
+    """Return True for None and for {split: number of photos}."""
+    return value is None or (
+        isinstance(value, dict) and all(map(whole_number(0)[0], value.values()))
+    )
+
+
+def is_splits(value):
+    """Return True for three names of folders that differ."""
+    names = value if isinstance(value, (tuple, list)) else ()
+    return len(names) == 3 and all(map(is_text, names)) and len(set(names)) == 3
 
 
 PART_OF_CLASS = (is_part_of_class, "a number of photos, a fraction below 1, or None")
+
+
+def is_seed(value):
+    """Return True for a number that NumPy and Keras take as a seed."""
+    return whole_number(0)[0](value) and value < 2**32
+
+
+# For every setting of config.py but RECIPE, as for the fields of a row below.
+SETTINGS: dict[str, Any] = {
+    "SPLITS": (is_splits, "the names TRAIN, VAL and TEST of three different folders"),
+    "DATASET_DIR": (is_path, "the path of a folder"),
+    "OUTPUT_DIR": (is_path, "the path of a folder"),
+    "WEIGHTS": (is_path, "'imagenet', or the path of a .weights.h5 file"),
+    "SEED": (is_seed, "a whole number from 0 to 4294967295"),
+    "PRECISION": one_of(AUTO, *PRECISIONS),
+    "MAX_ITERATIONS": whole_number(1),
+    "STORED_VIEWS": whole_number(0),
+    "SHARED_VIEWS": whole_number(0),
+}
 # For every field of a row: a function that returns True if a value is valid, and what is valid.
 RULES: dict[type, dict[str, Any]] = {
     Recipe: {
-        "source": (is_text, "the folder of the download"),
-        "classes": instance_of((tuple, list, type(None)), "None, or a list of names"),
+        "source": (is_path, "the folder of the download, in quotes"),
+        "classes": instance_of(
+            (tuple, list, type(None)), 'None, or a tuple of names, such as ("cat", "dog")'
+        ),
         "download": instance_of(str, "a string"),
         "layout": one_of(None, *LAYOUTS),
         "labels": (is_labels, 'None, or ("file.csv", "column of names", "column of classes")'),
         "split": instance_of(Split, "Split(...)"),
         "validate_on_evaluation": one_of(False, True),
-        "official_counts": instance_of((type(None), dict), "None, or {split: photos}"),
+        "official_counts": (is_counts, "None, or {split: photos}"),
         "backbone": one_of(*sorted(BACKBONES)),
         "preprocessing": one_of(None, "rescale"),
         "image_size": whole_number(1, None),
@@ -448,7 +541,7 @@ RULES: dict[type, dict[str, Any]] = {
         ),
         "unfreeze_after": (
             lambda value: value is None or is_text(value),
-            "None, or the name of a layer",
+            "None, 'auto', or the name of a layer",
         ),
         "epochs": whole_number(1),
         "optimizer": one_of(*OPTIMIZERS),

@@ -130,12 +130,6 @@ def test_weights_of_something_else_are_refused(built, refused, monkeypatch, name
     refused(name, words=words)
 
 
-@pytest.mark.parametrize("name", ["extract_features", "train"])
-def test_misspelt_precision_is_refused(built, refused, monkeypatch, name):
-    monkeypatch.setattr(config, "PRECISION", "float23")
-    refused(name, words=["PRECISION is 'float23'", "'mixed_bfloat16'"])
-
-
 # The download
 
 

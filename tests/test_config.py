@@ -332,6 +332,43 @@ def test_own_row_with_another_backbone_gets_that_backbones_image_size():
     assert rows["mine"].image_size == 299
 
 
+# Settings that are not in a row
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("RECIPE", "fod11", "'food5k', 'food11'"),
+        ("RECIPE", ["food11"], "'food5k', 'food11'"),
+        ("SPLITS", ("training", "training", "evaluation"), "three different folders"),
+        ("DATASET_DIR", None, "the path of a folder"),
+        ("OUTPUT_DIR", 3, "the path of a folder"),
+        ("WEIGHTS", None, "'imagenet', or the path of a .weights.h5 file"),
+        ("SEED", "42", "from 0 to 4294967295"),
+        ("SEED", 2**32, "from 0 to 4294967295"),
+        ("PRECISION", "float23", "'auto', 'float32', 'mixed_float16', 'mixed_bfloat16'"),
+        ("MAX_ITERATIONS", 0, "a whole number from 1"),
+        ("STORED_VIEWS", -1, "a whole number from 0"),
+        ("SHARED_VIEWS", 9, "STORED_VIEWS, which is 3"),
+    ],
+)
+def test_wrong_setting_is_refused_with_its_name_and_what_is_allowed(tmp_path, name, value, allowed):
+    with pytest.raises(UserError) as refused:
+        edited_config(tmp_path, "\nRECIPES = ", f"\n{name} = {value!r}\n")
+    before, _, after = str(refused.value).partition("; allowed: ")
+    assert before == f"pyimagesearch/config.py: {name} is {value!r}"
+    assert allowed in after
+
+
+@pytest.mark.parametrize("kind", ["{!r}", "Path({!r})"])
+def test_folders_and_weights_may_begin_with_the_home_folder(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("HOME", "/home/me")
+    names = ("DATASET_DIR", "OUTPUT_DIR", "WEIGHTS")
+    code = "".join(f"\n{name} = {kind.format(f'~/{name}')}" for name in names)
+    module = edited_config(tmp_path, "\nRECIPES = ", f"{code}\n")
+    assert [str(getattr(module, name)) for name in names] == [f"/home/me/{name}" for name in names]
+
+
 # The file as a whole
 
 

@@ -141,7 +141,15 @@ def write_config(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("SEED = 42\nRECIPE = = 'food5k'\n", "line 2: invalid syntax"),
+        (
+            "SEED = 42\nRECIPE = = 'food5k'\n",
+            "line 2: invalid syntax, or a comma is missing at the end of the line before. The line "
+            "is: RECIPE = = 'food5k'",
+        ),
+        (
+            "A = dict(\n    a=1\n    b=2,\n)",
+            "line 2: invalid syntax: perhaps you forgot a comma. The line is: a=1",
+        ),
         ("SEED = 42\nRECIPES = {\n    'a': 1,\n", "line 2: '{' was never closed"),
         ("SEED = 42\n  RECIPE = 'food5k'\n", "line 2: unexpected indent"),
         ("SEED = 42\n\nRECIPES = {'a': Recipee()}", "line 3: NameError: name 'Recipee' is not def"),

@@ -6,6 +6,7 @@ test_networks.py.
 
 import unicodedata
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from conftest import tiny_phase
@@ -91,6 +92,27 @@ def test_zoom_is_a_fraction_around_1_or_the_two_ends_of_a_range():
     assert Augmentation(zoom=(0.9, 1.5)).zoom_range == (0.9, 1.5)
 
 
+def test_row_with_lists_is_the_row_with_tuples():
+    lists = replace(ROW, classes=["one", "two"], phases=[PHASE])
+    assert checked({"mine": lists}) == checked({"mine": ROW})
+    assert Augmentation(zoom=[0.9, 1.5]).zoom_range == (0.9, 1.5)
+    checked({"mine": replace(ROW, augmentation=Augmentation(zoom=[0.9, 1.5]))})
+
+
+@pytest.mark.parametrize("source", ["~/my_photos", Path("~/my_photos"), Path("/home/me/my_photos")])
+def test_source_is_text_or_a_path_and_may_begin_with_the_home_folder(monkeypatch, source):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert checked({"mine": replace(ROW, source=source)})["mine"].source == "/home/me/my_photos"
+
+
+def test_block4_pool_of_food11_is_the_start_of_the_last_block_in_a_row_for_another_backbone():
+    phases = (PHASE, tiny_phase("unfrozen", unfreeze_after="block4_pool"))
+    food11 = replace(ROW, phases=phases)
+    rows = {"food11": food11, "mine": replace(food11, backbone="Xception")}
+    cuts = {name: row.phases[1].unfreeze_after for name, row in checked(rows).items()}
+    assert cuts == {"food11": "block4_pool", "mine": "auto"}
+
+
 # Wrong values
 
 
@@ -110,12 +132,15 @@ def augmentation(**changes):
 # (changes of a row, what the error quotes, what it allows instead)
 WRONG = [
     ({"source": ""}, "source is ''", "the folder"),
+    ({"source": None}, "source is None", "in quotes"),
     ({"download": None}, "download is None", "a string"),
     ({"classes": ()}, "classes is ()", "two names"),
     ({"classes": ("one",)}, "classes is ('one',)", "two names"),
-    ({"classes": "ab"}, "classes is 'ab'", "a list"),
+    ({"classes": ["one"]}, "classes is ['one']", "two names"),
+    ({"classes": {"one", "two"}}, "classes is {", "a tuple"),
+    ({"classes": "ab"}, "classes is 'ab'", "a tuple"),
     ({"labels": ("a.csv", "id")}, "labels is ('a.csv', 'id')", "column of classes"),
-    ({"classes": ("a", 3)}, "classes is 3", "names"),
+    ({"classes": (1, 2, 10)}, "classes is 1", "names in quotes, such as '1'"),
     ({"classes": ("a", " ")}, "classes is ' '", "not empty"),
     ({"classes": ("a", ".b")}, "classes is '.b'", "a dot"),
     ({"classes": ("a/b", "A-B")}, "classes is 'a/b'", "upper and lower case"),
@@ -124,6 +149,7 @@ WRONG = [
     ({"classes": ("cre\u0300me", "cr\u00e8me")}, "classes is 'cre\u0300me'", "upper and lower"),
     ({"layout": "nested"}, "layout is 'nested'", "'flat'"),
     ({"official_counts": 3}, "official_counts is 3", "{split: photos}"),
+    ({"official_counts": {"training": "9"}}, "official_counts is {'training': '9'}", "{split:"),
     ({"validate_on_evaluation": "no"}, "validate_on_evaluation is 'no'", "False, True"),
     ({"method": "svm"}, "method is 'svm'", "'fine_tune'"),
     ({"method": None}, "method is None", "'fine_tune'"),
@@ -160,7 +186,6 @@ WRONG = [
     (augmentation(rotation_degrees=-1), "augmentation.rotation_degrees is -1", "from 0"),
     (augmentation(shear_degrees=90), "augmentation.shear_degrees is 90", "below 90"),
     (augmentation(zoom=(0.9,)), "augmentation.zoom is (0.9,)", "(smallest, largest)"),
-    (augmentation(zoom=[0.9, 1.5]), "augmentation.zoom is [0.9, 1.5]", "(smallest, largest)"),
     (augmentation(zoom=("a", 1)), "augmentation.zoom is ('a', 1)", "(smallest, largest)"),
     (augmentation(zoom=1.0), "augmentation.zoom is 1.0", "a fraction below 1"),
     (augmentation(zoom=(2, 1)), "augmentation.zoom is (2, 1)", "(smallest, largest)"),
@@ -174,7 +199,6 @@ WRONG = [
     ({"split": Split(validation=None)}, "split is Split(", "at most one part that is None"),
     ({"phases": ()}, "phases is ()", "at least one"),
     ({"phases": None}, "phases is None", "at least one"),
-    ({"phases": [PHASE]}, "phases is [Phase(", "a tuple"),
     ({"phases": PHASE}, "phases is Phase(", "comma"),
     ({"phases": (PHASE, "b")}, "phases is (", "at least one Phase"),
     ({"phases": (PHASE, PHASE)}, "phases[0].name is 'warmup'", "no other phase"),
@@ -286,6 +310,12 @@ def test_any_value_is_accepted_or_refused_with_the_name_of_its_field(row_class, 
         (Recipe, "zoom", "Recipe has no field 'zoom'; it belongs in Augmentation(...)"),
         (Recipe, "evaluation", "Recipe has no field 'evaluation'; it belongs in Split(...)"),
         (Phase, "batch_size", "Phase has no field 'batch_size'; it belongs in Recipe(...)"),
+        (
+            Recipe,
+            "learningrate",
+            "Recipe has no field 'learningrate'. Did you mean 'learning_rate'? It belongs in "
+            "Phase(...)",
+        ),
         (Head, "xyz", "Head has no field 'xyz'; it has: pooling, units, dropout, output"),
     ],
 )
@@ -293,6 +323,13 @@ def test_unknown_field_is_refused_with_where_it_belongs_or_a_similar_one(row_cla
     with pytest.raises(UserError) as refused:
         row_class(**{name: 1})
     assert str(refused.value) == message
+
+
+def test_unknown_field_that_is_like_no_other_is_refused_with_those_that_a_row_can_set():
+    with pytest.raises(UserError, match="it has: source, classes, ") as refused:
+        Recipe(xyz=1)
+    # `checked` gives a row its name.
+    assert "name" not in str(refused.value).split(": ")[1].split(", ")
 
 
 def test_unknown_field_is_refused_in_a_derived_row_too():

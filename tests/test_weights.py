@@ -128,10 +128,10 @@ def test_failed_download_is_one_error_with_its_reason(download_fails):
 @pytest.mark.parametrize(
     ("backbone", "remedy"),
     [
-        ("VGG16", "Try: python tools/get_weights.py. Or: Set WEIGHTS in pyimagesearch/config.py"),
+        ("VGG16", "Try: python tools/get_weights.py"),
         # The tool has the weights of VGG16 alone, without its top.
-        ("VGG19", "Set WEIGHTS in pyimagesearch/config.py to the path of a .weights.h5 file of it"),
-        ("VGG16 with its top", "Check the connection: there is no other source"),
+        ("VGG19", "Download this file on another computer and put it into ~/.keras/models"),
+        ("VGG16 with its top", "Download this file on another computer and put it into"),
     ],
 )
 def test_remedy_for_a_failed_download_depends_on_the_backbone(backbone, remedy):

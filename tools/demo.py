@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parent.parent
 # Scripts in tools/ import the package of the project that they belong to.
 sys.path.insert(0, str(ROOT))
 
-from pyimagesearch import config  # noqa: E402
 from pyimagesearch.recipe import METHODS  # noqa: E402
 from pyimagesearch.support import console  # noqa: E402
 
@@ -59,6 +58,7 @@ def python(script, *arguments, keep_output=False):
 
 def first_photo(recipe):
     """Return the path of the first evaluation photo of a recipe's dataset."""
+    from pyimagesearch import config
     from pyimagesearch.support import photo_files
 
     evaluation = ROOT / config.DATASET_DIR / recipe / config.TEST
@@ -72,6 +72,7 @@ def relative(path):
 
 def table(recipe):
     """Return the accuracy and training time of both methods and the files to look at, as text."""
+    from pyimagesearch import config
     from pyimagesearch.report import intervals
 
     folder = ROOT / config.OUTPUT_DIR / recipe

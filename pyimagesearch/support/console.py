@@ -134,7 +134,7 @@ def describe(failure):
     if isinstance(failure, UserError):
         message = str(failure)
     elif line is not None and isinstance(failure, SyntaxError):
-        message = failure.msg
+        message = describe_syntax_error(failure)
     elif line is not None:
         # As at the end of a traceback: "NameError: name 'Fase' is not defined".
         message = "".join(traceback.format_exception_only(failure)).strip()
@@ -149,6 +149,16 @@ def describe(failure):
     if line is not None and not message.startswith(CONFIG):
         message = f"{CONFIG}, line {line}: {message}"
     return message
+
+
+def describe_syntax_error(failure):
+    """Return the message for a line that Python cannot read, with the line."""
+    message = failure.msg.removesuffix("?").replace(". Perhaps you", ": perhaps you")
+    if message == "invalid syntax":
+        # Python finds some missing commas only on the next line.
+        message += ", or a comma is missing at the end of the line before"
+    line = (failure.text or "").strip()
+    return f"{message}. The line is: {line}" if line else message
 
 
 def config_line(failure):

@@ -66,9 +66,8 @@ def damaged_weights(backbone, weights, failure):
 
 def failed_download(backbone, failure):
     """Return the message for ImageNet weights that cannot be downloaded."""
-    remedy = "Set WEIGHTS in pyimagesearch/config.py to the path of a .weights.h5 file of it"
+    # Keras looks for the file there before it downloads it.
+    remedy = "Download this file on another computer and put it into ~/.keras/models"
     if backbone == "VGG16":
-        remedy = f"Try: python tools/get_weights.py. Or: {remedy}"
-    elif backbone.endswith("with its top"):
-        remedy = "Check the connection: there is no other source"
+        remedy = "Try: python tools/get_weights.py"
     return f"the ImageNet weights of {backbone} cannot be downloaded ({failure}). {remedy}"
