@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, make_photo
+from conftest import ROOT, make_photo, read, thin_resnet50
 from pages import README, blocks, commands, read_page, run_all, table_rows
 
 from pyimagesearch import config, recipe
@@ -20,11 +20,20 @@ pytestmark = pytest.mark.usefixtures("untraced")
 
 PAGES = sorted(page for folder in (".", "docs", "output") for page in (ROOT / folder).glob("*.md"))
 (OWN_ROW,) = blocks("python")
+OWN_ROWS = blocks("python", read_page("docs/own_photos.md"))
 
 
 def read_row(row):
     """Return the recipe that a row, as text, adds to config.RECIPES."""
-    return recipe.checked(config.RECIPES | eval(f"{{{row}}}", vars(config)))["mine"]
+    own = eval(f"{{{row}}}", vars(config))
+    return recipe.checked(config.RECIPES | own)[next(iter(own))]
+
+
+def make_own_photos(count):
+    """Write this many photos of each class of the page on own photos."""
+    for label, name in enumerate(read_row(OWN_ROWS[0]).classes):
+        for number in range(count):
+            make_photo(Path("my_photos", name, f"{number}.jpg"), label, number)
 
 
 @pytest.fixture
@@ -36,9 +45,7 @@ def small_rows(monkeypatch, thin, random_weights, quick_figures):
         rows[name] = replace(rows[name], image_size=32, views=1, phases=(phase,))
     monkeypatch.setattr(config, "RECIPES", rows)
     monkeypatch.setattr(config, "WEIGHTS", random_weights)
-    for label, name in enumerate(("apple pie", "crème brûlée", "other")):
-        for number in range(30):
-            make_photo(Path("my_photos", name, f"{number}.jpg"), label, number)
+    make_own_photos(30)
 
 
 def test_readme_commands_run_in_order_and_the_python_page_predicts_the_same(
@@ -66,6 +73,51 @@ def test_readme_commands_run_in_order_and_the_python_page_predicts_the_same(
     _, answer, _ = script("predict", *first_prediction.split()[2:], "--format", "json")
     classes = json.loads(answer)["classes"]
     assert by_example == [f"{each['class']}: {each['probability']:.2%}" for each in classes]
+
+
+def test_first_row_for_own_photos_is_that_of_the_readme():
+    assert OWN_ROWS[0] == OWN_ROW
+
+
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(OWN_ROWS[1], marks=pytest.mark.soak), OWN_ROWS[2]],
+    ids=["phases", "backbone"],
+)
+def test_other_rows_for_own_photos_can_be_trained(
+    row, script, monkeypatch, thin, random_weights, random_resnet, quick_figures
+):
+    import keras
+
+    def thin_mobilenet(**options):
+        return thin_resnet50(**options)
+
+    thin_mobilenet.__module__ = keras.applications.MobileNetV2.__module__
+    monkeypatch.setattr(keras.applications, "MobileNetV2", thin_mobilenet)
+    own = read_row(row)
+    weights = random_weights if own.backbone == "VGG16" else random_resnet
+    monkeypatch.setattr(config, "WEIGHTS", weights)
+    monkeypatch.setattr(config, "PRECISION", "float32")
+    phases = tuple(replace(phase, epochs=1) for phase in own.phases)
+    small = replace(own, image_size=32, views=1, phases=phases)
+    monkeypatch.setattr(config, "RECIPES", {own.name: small})
+    make_own_photos(7)
+    for name in ("build_dataset", "train"):
+        status, _, messages = script(name, "--recipe", own.name)
+        assert status == 0, messages
+    last_block = "MobileNetV2: the last block begins after conv5_block1_out"
+    assert (last_block in messages) == (own.backbone == "MobileNetV2")
+    assert read(f"output/{own.name}/fine_tune/metrics.json")["photos"]["training"] == 15
+
+
+def test_every_line_that_the_page_on_own_photos_explains_is_in_one_of_its_rows():
+    page = read_page("docs/own_photos.md")
+    lines = page.split("| line | what it changes |\n")[1:]
+    cells = [row.split("|")[1] for table in lines for row in table.split("\n\n")[0].splitlines()]
+    names = [name for cell in cells[1:] for name in re.findall(r"`([^`]+)`", cell)]
+    assert len(names) > 10
+    for name in names:
+        assert name.removesuffix(", ...)") in "".join(OWN_ROWS), name
 
 
 def test_every_field_that_the_readme_suggests_to_change_can_be_changed_in_its_row():
