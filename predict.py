@@ -13,7 +13,7 @@ from pathlib import Path
 from pyimagesearch.recipe import BACKBONES, METHODS, find_recipe
 from pyimagesearch.support import console
 
-BATCH_SIZE = 32
+BATCH_SIZE, FORMATS = 32, ("table", "json", "jsonl", "csv")
 
 
 def main(argv=None):
@@ -52,7 +52,7 @@ def read_arguments(argv):
     add("--image", nargs="+", required=True, metavar="PHOTO", help="files, folders, patterns, URLs")
     add("--method", choices=METHODS, help="which of the recipe's classifiers")
     add("--top", type=positive, metavar="K", help="most likely classes to print (3; ImageNet: 5)")
-    add("--format", choices=("table", "json", "csv"), default="table", help="of the predictions")
+    add("--format", choices=FORMATS, default="table", help="json, jsonl: one JSON object per line")
     add("--copies", type=count, default=100, metavar="N", help="annotate the first N photos (100)")
     add("--show", action="store_true", help="open a window with each annotated copy")
     add = parser.add_mutually_exclusive_group().add_argument

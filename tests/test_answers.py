@@ -41,6 +41,7 @@ def test_percentage_is_whole_and_never_claims_certainty(probability, expected):
 def test_json_is_one_object_per_line():
     text = answers.format_answer("json", answers.Answer("a.jpg", TOP_CLASSES))
     assert "\n" not in text
+    assert answers.format_answer("jsonl", answers.Answer("a.jpg", TOP_CLASSES)) == text
     assert json.loads(text) == {
         "image": "a.jpg",
         "classes": [
@@ -197,5 +198,5 @@ def test_every_format_contains_the_name_and_the_classes(kind):
 
 
 def test_unknown_format_is_refused():
-    with pytest.raises(ValueError, match=r"xml.*table, lines, json, csv"):
+    with pytest.raises(ValueError, match=r"xml.*table, lines, json, jsonl, csv"):
         answers.format_answer("xml", answers.Answer("a.jpg", TOP_CLASSES))

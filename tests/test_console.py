@@ -281,6 +281,7 @@ def test_help_goes_to_stdout_and_exits_with_0(script, name):
     status, out, messages = script(name, "--help")
     assert (status, messages) == (0, "")
     assert "--recipe NAME" in out
+    assert " ".join(out.split()).endswith(console.EXIT_STATUSES)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "2.5", "many", ""])

@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_text_names_the_classes_that_were_not_judged(photos):
 @pytest.mark.parametrize("count", [3, 12, 120])
 def test_confusion_text_has_the_class_numbers_under_their_columns(count):
     classes = [f"class {number}" for number in range(count)]
-    lines = evaluation.confusion_text(np.eye(count, dtype=int), classes).splitlines()
+    _, *lines = evaluation.confusion_text(np.eye(count, dtype=int), classes).splitlines()
     assert len({len(line) for line in lines[: count + 1]}) == 1
     assert lines[count].split() == [f"({number})" for number in range(count)]
     assert lines[count + 1 :] == [f"({number}) class {number}" for number in range(count)]
@@ -84,12 +85,29 @@ def test_confusion_text_has_the_class_numbers_under_their_columns(count):
 
 def test_confusion_text_has_true_classes_as_rows():
     matrix = evaluation.confusion_counts(TRUTH, PROBABILITIES)
-    lines = evaluation.confusion_text(matrix, CLASSES).splitlines()
+    _, *lines = evaluation.confusion_text(matrix, CLASSES).splitlines()
     assert [line.split() for line in lines[:3]] == [
         ["2", "0", "0"],
         ["0", "1", "1"],
         ["1", "0", "1"],
     ]
+
+
+def test_confusion_matrix_of_many_classes_is_in_a_file_and_not_in_the_text(photos):
+    classes = tuple(f"class {number}" for number in range(525))
+    many = Photos(photos.paths, TRUTH, classes)
+    probabilities = np.eye(525)[PREDICTED]
+    metrics = evaluation.compute_metrics(TRUTH, probabilities, classes)
+    text = evaluation.report_text(metrics, many, probabilities, [], "warmup_confusion.csv")
+    assert "Confusion matrix of 525 classes: warmup_confusion.csv\n" in text
+    assert "class 1 predicted as class 2: 1 of 2" in text
+    assert len(text.splitlines()) < 525 + 20
+    assert max(map(len, text.splitlines())) < 100
+    matrix = evaluation.confusion_counts(TRUTH, probabilities)
+    evaluation.write_confusion(Path("matrix.csv"), matrix, classes)
+    header, _, second, *_ = csv.reader(Path("matrix.csv").read_text().splitlines())
+    assert header == ["true class / predicted class", *classes]
+    assert second[:4] == ["class 1", "0", "1", "1"]
 
 
 # Which predictions are shown

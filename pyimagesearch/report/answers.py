@@ -12,7 +12,7 @@ from pyimagesearch.support import console, sources
 
 # From here on, a probability is printed as > 99 %.
 CERTAIN = 0.995
-FORMATS = ("table", "lines", "json", "csv")
+FORMATS = ("table", "lines", "json", "jsonl", "csv")
 UNLIKE, UNLIKE_COLUMN = "unlike any training photo", "unlike_training_photos"
 
 
@@ -92,7 +92,7 @@ def format_answer(kind, answer, first=True, encoding="utf-8"):
         case "lines":  # as the third tutorial prints them
             lines = [f"{percentage(value):>6} : {label}" for label, value in top_classes]
             return "\n".join([name, *lines])
-        case "json":
+        case "json" | "jsonl":  # JSON Lines: one object per line
             # Python would replace characters that the stream cannot print with \xXX or \UXXXXXXXX,
             # which are not JSON. Characters beyond ASCII are written as \uXXXX instead.
             ensure_ascii = "utf" not in (encoding or "").lower()

@@ -1,5 +1,7 @@
 """Evaluate predictions: metrics, the text of report.txt, and pictures."""
 
+import csv
+
 import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as scores_per_class
@@ -10,6 +12,8 @@ from pyimagesearch.report.answers import percentage
 from pyimagesearch.support import calibration, console, files, similarity
 
 MAX_PAIRS = 10  # confused pairs of classes in a report
+# The most classes whose confusion matrix is printed: 20 columns of 4 digits are 80 characters.
+LARGEST_MATRIX = 20
 # Below this probability, more than one in ten predictions of a calibrated classifier are wrong.
 UNCERTAIN = 0.9
 MISTAKES_TITLE = "The most confident mistakes"
@@ -21,7 +25,7 @@ def save_evaluation(folder, stem, photos, logits, temperature, limit, unlike=Non
 
     Args:
         folder: where <stem>confusion.png, <stem>mistakes.png, <stem>uncertain.png and
-            <stem>reliability.png go.
+            <stem>reliability.png go, and <stem>confusion.csv if there are many classes.
         stem: "", or the name of a phase and an underscore.
         photos: datasets.Photos.
         logits: (n, classes) floats, or (n, 1), in the order of the photos, not calibrated.
@@ -44,7 +48,10 @@ def save_evaluation(folder, stem, photos, logits, temperature, limit, unlike=Non
     figures.draw_reliability(folder / f"{stem}reliability.png", truth, logits, temperature)
     metrics = compute_metrics(truth, probabilities, classes)
     metrics["calibration"] = calibration_metrics(truth, logits, temperature)
-    report = report_text(metrics, photos, probabilities, mistakes)
+    matrix_path = folder / f"{stem}confusion.csv"
+    if len(classes) > LARGEST_MATRIX:
+        write_confusion(matrix_path, matrix, classes)
+    report = report_text(metrics, photos, probabilities, mistakes, matrix_path.name)
     report += calibration_text(metrics["calibration"])
     if unlike is not None:
         count, share = int(unlike.sum()), float(unlike.mean())
@@ -204,10 +211,11 @@ def compute_metrics(truth, probabilities, classes):
     }
 
 
-def report_text(metrics, photos, probabilities, mistakes):
+def report_text(metrics, photos, probabilities, mistakes, matrix_file="confusion.csv"):
     """Return the text of report.txt; `mistakes` are the positions of those to list.
 
-    `metrics` are those of `compute_metrics`.
+    `metrics` are those of `compute_metrics`. If there are many classes, the text names the file of
+    the confusion matrix instead.
     """
     truth, classes = photos.labels, photos.classes
     matrix = confusion_counts(truth, probabilities)
@@ -217,8 +225,9 @@ def report_text(metrics, photos, probabilities, mistakes):
         intervals.accuracy_text(metrics),
         *not_judged(metrics),
         "",
-        "Confusion matrix (rows: true classes, columns: predicted classes)",
-        confusion_text(matrix, classes),
+        f"Confusion matrix of {len(classes):,} classes: {matrix_file}"
+        if len(classes) > LARGEST_MATRIX
+        else confusion_text(matrix, classes),
         "",
     ]
     if pairs := most_confused(matrix, classes):
@@ -240,11 +249,20 @@ def not_judged(metrics):
 
 def confusion_text(matrix, classes):
     """Return a confusion matrix as text: its columns are numbered, and the names follow below."""
+    title = "Confusion matrix (rows: true classes, columns: predicted classes)"
     width = max(4, len(str(matrix.max())) + 1, len(f" ({len(classes) - 1})"))
     rows = ["".join(f"{count:>{width}}" for count in row) for row in matrix]
     header = "".join(f"{f'({number})':>{width}}" for number in range(len(classes)))
     names = [f"({number}) {name}" for number, name in enumerate(classes)]
-    return "\n".join([*rows, header, *names])
+    return "\n".join([title, *rows, header, *names])
+
+
+def write_confusion(path, matrix, classes):
+    """Write a confusion matrix as CSV; its first row and column are the names of the classes."""
+    with files.atomic_write(path) as partial_path, open(partial_path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["true class / predicted class", *classes])
+        writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
 
 
 def confusion_counts(truth, probabilities):

@@ -15,9 +15,11 @@ from pathlib import Path
 from pyimagesearch.support import files
 from pyimagesearch.support.errors import UserError
 
-# Exit statuses. 1: the script ran to its end, but some photos could not be read, or the accuracy
-# is below the required one. 2: an error. 130: Ctrl-C, which is 128 + SIGINT.
 PARTLY, MISTAKE, STOPPED = 1, 2, 130
+EXIT_STATUSES = (
+    f"Exit status: 0 if everything worked; {PARTLY} if some photos could not be read, the accuracy "
+    f"is too low, or the reader closed the pipe; {MISTAKE} after an error; {STOPPED} after Ctrl-C."
+)
 
 CONFIG = "pyimagesearch/config.py"
 
@@ -60,7 +62,7 @@ def show(text):
 
 def argument_parser(description):
     """Return a parser with the argument that all scripts share, --recipe."""
-    parser = Parser(description=description)
+    parser = Parser(description=description, epilog=EXIT_STATUSES)
     parser.add_argument("--recipe", metavar="NAME", help=f"a recipe of {CONFIG}")
     return parser
 
