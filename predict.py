@@ -78,7 +78,7 @@ def load_classifier(arguments):
     recipe = find_recipe(config.RECIPES, arguments.recipe or config.RECIPE)
     folder = classifier.find(config.OUTPUT_DIR, recipe, arguments.method)
     loaded = classifier.load_litert(folder) if arguments.fast else classifier.load(folder)
-    console.info(f"{folder}, with the classes {', '.join(loaded.classes)}")
+    console.info(f"{folder}, with the classes {console.listed(loaded.classes)}")
     return loaded, folder.parent / "predictions"
 
 

@@ -72,7 +72,7 @@ def report_phase(network, data):
     words = ""
     if weights is not None:
         pairs = (f"{training.classes[label]} {weight:.3f}" for label, weight in weights.items())
-        words = f"; class weights: {', '.join(pairs)}"
+        words = f"; class weights: {console.listed(pairs)}"
     console.info(
         f"{phase.name}: {len(training):,} training photos, {len(validation):,} validation photos"
         f"{words}"
@@ -80,7 +80,7 @@ def report_phase(network, data):
     names = [layer.name for layer in network.layers if layer.trainable_weights]
     parameters = sum(math.prod(weight.shape) for weight in network.trainable_weights)
     console.info(
-        f"{phase.name}: training {', '.join(names)}: {len(network.trainable_weights)} of "
+        f"{phase.name}: training {console.listed(names)}: {len(network.trainable_weights)} of "
         f"{len(network.weights)} weight tensors, {parameters:,} parameters"
     )
 

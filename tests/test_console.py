@@ -241,6 +241,14 @@ def test_duration_uses_the_units_of_people(seconds, text):
     assert console.duration(seconds) == text
 
 
+def test_a_long_list_of_names_ends_with_how_many_more_there_are():
+    names = [f"class{number}" for number in range(525)]
+    assert console.listed(names[:3]) == "class0, class1, class2"
+    assert console.listed(names).endswith(", class8, class9 and 515 more")
+    # "and 1 more" would be as long as the name.
+    assert console.listed(names[:11]).endswith(", class9, class10")
+
+
 def test_command_can_be_pasted_into_a_shell():
     command = console.command("predict", "sample", "--image", "my photos/a.jpg")
     assert command == "python predict.py --recipe sample --image 'my photos/a.jpg'"

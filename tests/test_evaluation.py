@@ -164,7 +164,9 @@ def test_evaluation_writes_its_pictures_and_lists_pairs_and_mistakes(photos, tmp
 
 
 def test_accuracy_is_reported_and_printed_with_its_interval_and_baseline(photos, tmp_path, capsys):
-    line = 'accuracy 0.667 on 6 photos (95 % interval 0.30 to 0.90; always "zebra": 0.33)'
+    line = (
+        'accuracy 0.667 on 6 photos (95 % interval 0.30 to 0.90; always predicting "zebra": 0.33)'
+    )
     for stem, name in (("warmup_", "warmup"), ("", "evaluation")):
         _, text = evaluation.save_evaluation(tmp_path, stem, photos, LOGITS, 1, 9)
         assert line in text.splitlines()

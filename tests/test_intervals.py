@@ -51,5 +51,5 @@ def test_accuracy_text_has_the_interval_and_the_baseline():
         "classes": {"Fish": {"support": 23}, "Fruit": {"support": 61}},
     }
     assert intervals.accuracy_text(metrics) == (
-        'accuracy 0.738 on 84 photos (95 % interval 0.64 to 0.82; always "Fruit": 0.73)'
+        'accuracy 0.738 on 84 photos (95 % interval 0.64 to 0.82; always predicting "Fruit": 0.73)'
     )

@@ -41,5 +41,5 @@ def accuracy_text(metrics):
     return (
         f"accuracy {metrics['accuracy']:.3f} on {count:,} photos "
         f"(95 % interval {interval_text(metrics['accuracy'], count)}; "
-        f'always "{always["class"]}": {always["accuracy"]:.2f})'
+        f'always predicting "{always["class"]}": {always["accuracy"]:.2f})'
     )

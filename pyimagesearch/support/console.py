@@ -86,6 +86,14 @@ def fraction(text):
     raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, such as 0.85")
 
 
+def listed(names, limit=10):
+    """Return names with commas between them: all, or the first ones and how many more there are."""
+    names = list(names)
+    if len(names) <= limit + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:limit])} and {len(names) - limit:,} more"
+
+
 def command(script, recipe, *arguments):
     """Return the shell command that runs a script for a recipe."""
     return shlex.join(["python", f"{script}.py", "--recipe", recipe, *map(str, arguments)])
