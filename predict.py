@@ -97,7 +97,7 @@ def predictions(classifier, names):
 
 
 def read_photos(names, size):
-    """Yield (name, photo of size x size pixels, small copy); report those that cannot be read."""
+    """Yield (name, photo of this size, small copy); report those that cannot be read."""
     from pyimagesearch import images
     from pyimagesearch.report import annotation
     from pyimagesearch.support import sources

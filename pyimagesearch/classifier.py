@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pyimagesearch import features, images
-from pyimagesearch.recipe import METHODS
+from pyimagesearch.recipe import METHODS, side_or_sides
 from pyimagesearch.support import console, exports, files, fingerprints, similarity
 from pyimagesearch.support.errors import UserError
 
@@ -45,13 +45,13 @@ class Classifier:
     """Photos in, probabilities out."""
 
     classes: tuple  # their names, in the order of the probabilities
-    image_size: int  # pixels along a side
-    # uint8 RGB (n, size, size, 3) -> [probabilities], or the outputs of networks.with_similarity.
+    image_size: int | tuple  # pixels along a side, or (height, width)
+    # uint8 RGB (n, height, width, 3) -> [probabilities], or networks.with_similarity's outputs.
     run: Callable
     network: Any = None  # the keras.Model, or None for an export
 
     def predict(self, photos):
-        """Return the (n, classes) probabilities of uint8 RGB photos, (n, size, size, 3)."""
+        """Return the (n, classes) probabilities of uint8 RGB photos, (n, height, width, 3)."""
         return self.predict_and_compare(photos)[0]
 
     def predict_and_compare(self, photos):
@@ -95,7 +95,7 @@ def from_network(network, classes, reference=None):
     def run(photos):
         return keras.tree.flatten(predict(photos))
 
-    return Classifier(tuple(classes), network.input_shape[1], run, network)
+    return Classifier(tuple(classes), side_or_sides(*network.input_shape[1:3]), run, network)
 
 
 def add_comparison(network, reference):
@@ -390,7 +390,7 @@ def export(folder, kind):
     exports.write(add_comparison(network, reference), kind, target)
     files.write_json(target.with_name(CLASSES_FILE), classes)
     console.info(f"exported: {target}")
-    decode_size = images.decode_size(network.input_shape[1])
+    decode_size = images.decode_size(network.input_shape[1:3])
     compares = reference is not None
     description = exports.describe(network, kind, target, classes, decode_size, compares)
     console.info(f"how to use it: {description}")
@@ -407,4 +407,5 @@ def load_litert(folder):
     classes = files.read_json(path.with_name(CLASSES_FILE), list)
     if classes is None or not path.is_file():
         raise UserError(f"{path} or its class names are missing. Make it with: {command}")
-    return Classifier(tuple(classes), *exports.open_litert(path, command))
+    sides, run = exports.open_litert(path, command)
+    return Classifier(tuple(classes), side_or_sides(*sides), run)

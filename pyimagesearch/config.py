@@ -71,6 +71,7 @@ FOOD11 = Recipe(
         # The head starts from random weights. Its large gradients would destroy the ImageNet
         # filters, so the backbone is frozen. The plot is warmup.png: WARMUP_PLOT_PATH in the posts.
         Phase("warmup", epochs=50, optimizer="SGD", learning_rate=1e-4, momentum=0.9),
+        # In a row with another backbone, block4_pool stands for the start of its last block.
         # Trains block5_conv1 to block5_conv3 too. The plot is unfrozen.png: UNFROZEN_PLOT_PATH.
         Phase(
             "unfrozen",

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
+from pyimagesearch.recipe import height_and_width
 from pyimagesearch.support import sources
 from pyimagesearch.support.errors import UserError
 
@@ -118,27 +119,28 @@ def to_rgb(picture):
 
 
 def resize(photo, size):
-    """Return a uint8 (size, size, 3) copy. As in the tutorials, it is squeezed into a square.
+    """Return a uint8 copy of an `image_size`. As in the tutorials, it is squeezed, not cropped.
 
     Unlike in the tutorials, shrinking averages all pixels of an area. Picking single pixels
     creates false patterns.
     """
-    height, width = photo.shape[:2]
+    sides, new_sides = photo.shape[:2], height_and_width(size)
+    factors = [side / new_side for side, new_side in zip(sides, new_sides, strict=True)]
     # If only one side shrinks, to no less than half, linear interpolation skips no pixel.
-    if min(height, width) > size or max(height, width) > 2 * size:
-        smaller = min(width, size), min(height, size)
-        photo = cv2.resize(photo, smaller, interpolation=cv2.INTER_AREA)
-    return cv2.resize(photo, (size, size), interpolation=cv2.INTER_LINEAR)
+    if min(factors) > 1 or max(factors) > 2:
+        height, width = map(min, sides, new_sides)
+        photo = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(photo, new_sides[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def read_resized(path, size):
-    """Return one photo of the dataset as the network sees it: uint8 RGB (size, size, 3)."""
+    """Return one photo of the dataset as the network sees it: uint8 RGB of an `image_size`."""
     return resize(read_dataset_photo(path, decode_size(size)), size)
 
 
 def decode_size(size):
     """Return the `at_least` of read_rgb for a network with that image size."""
-    return max(DECODING_MARGIN * size, SCREEN_SIZE)
+    return max(*(DECODING_MARGIN * side for side in height_and_width(size)), SCREEN_SIZE)
 
 
 def read_dataset_photo(path, at_least=None):
@@ -173,7 +175,7 @@ def augmenter(augmentation, size, seed):
     """Return a function (position, photo) -> the photo with a random change.
 
     The same position always gets the same change. The ranges are a recipe.Augmentation, `size` is
-    in pixels along a side, and the seed is a tuple of ints.
+    an `image_size`, and the seed is a tuple of ints.
     """
 
     def augment(position, photo):
@@ -191,7 +193,8 @@ def random_transform(augmentation, size, rng):
     turn, slant, right, down = rng.uniform(-1, 1, size=4)
     angle = np.radians(turn * augmentation.rotation_degrees)
     shear = np.radians(slant * augmentation.shear_degrees)
-    shift = right * augmentation.width_shift * size, down * augmentation.height_shift * size
+    height, width = height_and_width(size)
+    shift = right * augmentation.width_shift * width, down * augmentation.height_shift * height
     zoom_x, zoom_y = rng.uniform(*augmentation.zoom_range, size=2)
     if augmentation.horizontal_flip and rng.random() < 0.5:
         zoom_x = -zoom_x
@@ -207,16 +210,16 @@ def transform_matrix(angle, shift, shear, zoom, size):
     there. The order is that of Keras' old ImageDataGenerator: zoom, shear, shift, rotation.
 
     Angle and shear are counterclockwise in radians, shift is (x, y) in pixels. Where zoom (x, y) is
-    above 1, the photo gets smaller; a negative value mirrors it.
+    above 1, the photo gets smaller; a negative value mirrors it. `size` is an `image_size`.
     """
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
     translation = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
     shearing = np.array([[1, -np.sin(shear), 0], [0, np.cos(shear), 0], [0, 0, 1]])
     scaling = np.diag([zoom[0], zoom[1], 1])
-    middle = (size - 1) / 2
-    to_centre = np.array([[1, 0, -middle], [0, 1, -middle], [0, 0, 1]])
-    from_centre = np.array([[1, 0, middle], [0, 1, middle], [0, 0, 1]])
+    y, x = ((side - 1) / 2 for side in height_and_width(size))
+    to_centre = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])
+    from_centre = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
     return (from_centre @ rotation @ translation @ shearing @ scaling @ to_centre)[:2]
 
 
@@ -227,11 +230,11 @@ def apply_transform(photo, matrix):
 
 
 def read_batches(paths, size, batch_size, augment=None, start=0):
-    """Yield every photo once, in order, as uint8 (batch, size, size, 3); the last can be smaller.
+    """Yield every photo once, in order, as uint8 (batch, height, width, 3) of an `image_size`.
 
-    The first one is at position `start`. `augment` is None or a function (position in paths, photo)
-    -> changed photo. Threads read ahead, so that the network does not wait for the disk. A photo
-    that has changed raises UserError.
+    The last batch can be smaller. The first one is at position `start`. `augment` is None or a
+    function (position in paths, photo) -> changed photo. Threads read ahead, so that the network
+    does not wait for the disk. A photo that has changed raises UserError.
     """
 
     def prepare(position):

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pyimagesearch.recipe import AUTO, BACKBONES
+from pyimagesearch.recipe import AUTO, BACKBONES, height_and_width
 from pyimagesearch.support import console, convolutions, machine, weights
 from pyimagesearch.support.errors import UserError
 
@@ -51,7 +51,7 @@ def fastest_precision():
 
 
 def build(recipe, weights_setting, seed=None):
-    """Return the whole network: uint8 RGB (n, size, size, 3) -> probabilities (n, classes).
+    """Return the whole network: uint8 RGB (n, height, width, 3) -> probabilities (n, classes).
 
     With a sigmoid head there is one output, the probability of the second class: (n, 1).
 
@@ -100,7 +100,8 @@ def build_backbone(recipe, weights_setting):
 
     With the preprocessing inside the network, training and prediction cannot disagree about it.
     """
-    photos = keras.Input((recipe.image_size, recipe.image_size, 3), dtype="uint8", name=PHOTOS)
+    shape = (*height_and_width(recipe.image_size), 3)
+    photos = keras.Input(shape, dtype="uint8", name=PHOTOS)
     application = getattr(keras.applications, recipe.backbone)
     module = sys.modules[application.__module__]
     if recipe.preprocessing == "rescale":

@@ -115,7 +115,8 @@ class Recipe:
     validate_on_evaluation: bool = False
     official_counts: dict | None = None  # photos in each split of the official download
     preprocessing: str | None = None  # None: the backbone's own; "rescale": divide by 255
-    image_size: int | None = None  # pixels along a side; None: the backbone's own
+    # Pixels along a side of a square, or (height, width); None: the backbone's own.
+    image_size: int | tuple | list | None = None
     # How many augmented versions ("views") of each photo a phase stores the frozen outputs of.
     # A number shares none of them with the next phase. 0: the photos as they are. None: augment
     # afresh in every epoch. "auto": None on a GPU, config.STORED_VIEWS on a CPU.
@@ -272,7 +273,7 @@ def completed(name, row):
         source=str(in_home_folder(row.source)),
         classes=row.classes and tuple(row.classes),
         phases=phases,
-        image_size=row.image_size or BACKBONES[row.backbone],
+        image_size=side_or_sides(*height_and_width(row.image_size or BACKBONES[row.backbone])),
     )
 
 
@@ -355,7 +356,7 @@ def wrong_combinations(row):
     if row.preprocessing == "rescale" and row.backbone.startswith(RESCALING_BACKBONES):
         yield "preprocessing", "rescale", f"None: {row.backbone} rescales photos by itself"
     smallest = SMALLEST_IMAGE.get(row.backbone, SMALLEST_IMAGE_OF_OTHERS)
-    if row.image_size is not None and row.image_size < smallest:
+    if row.image_size is not None and min(height_and_width(row.image_size)) < smallest:
         yield "image_size", row.image_size, f"a whole number from {smallest}, for {row.backbone}"
     if row.head.output == "sigmoid" and row.classes is not None and len(row.classes) != 2:
         yield "head.output", "sigmoid", f"'softmax': it has {len(row.classes)} classes, not 2"
@@ -429,6 +430,12 @@ def is_labels(value):
     )
 
 
+def is_image_size(value):
+    """Return True for a number of pixels, a (height, width) pair of them, or None."""
+    sides = value if isinstance(value, (tuple, list)) else (value, value)
+    return value is None or (len(sides) == 2 and all(map(whole_number(1)[0], sides)))
+
+
 def is_part_of_class(value):
     """Return True for a number of photos, a fraction below 1, or None."""
     return value is None or whole_number(0)[0](value) or number(0, 1)[0](value)
@@ -498,7 +505,7 @@ RULES: dict[type, dict[str, Any]] = {
         "official_counts": (is_counts, "None, or {split: photos}"),
         "backbone": one_of(*sorted(BACKBONES)),
         "preprocessing": one_of(None, "rescale"),
-        "image_size": whole_number(1, None),
+        "image_size": (is_image_size, "a whole number from 1, (height, width), or None"),
         "batch_size": whole_number(1),
         "head": instance_of(Head, "Head(...)"),
         "method": one_of(*METHODS),
@@ -554,6 +561,16 @@ RULES: dict[type, dict[str, Any]] = {
         "keep_best": one_of(False, True),
     },
 }
+
+
+def height_and_width(image_size):
+    """Return the (height, width) of an `image_size`; a number stands for a square."""
+    return tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+
+
+def side_or_sides(height, width):
+    """Return the `image_size` of a height and a width: a number if they are the same."""
+    return height if height == width else (height, width)
 
 
 def folder_name(class_name):

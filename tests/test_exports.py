@@ -158,6 +158,7 @@ def test_export_of_a_sigmoid_predicts_the_second_class():
 # What an export needs to know
 
 SAMPLE = Path("output/sample/fine_tune")
+HEIGHT, WIDTH = 224, 160
 # (width, height, EXIF orientation, mode). Above 896 pixels, JPEGs are decoded at a reduced size.
 PHOTOS = (
     *((224, 224, 1, "RGB"), (307, 172, 1, "RGB"), (172, 307, 6, "RGB"), (640, 480, 3, "RGB")),
@@ -194,7 +195,7 @@ def write_photos():
 def sensitive_network(units, activation, paths):
     """Return a network whose probabilities depend on colours, details and where they are."""
     keras.utils.set_random_seed(0)
-    photos = keras.Input((224, 224, 3), dtype="uint8", name="photos")
+    photos = keras.Input((HEIGHT, WIDTH, 3), dtype="uint8", name="photos")
     convolution = keras.layers.Conv2D(8, 3, strides=2, activation="relu")
     x = keras.layers.AveragePooling2D(37)(convolution(keras.layers.Rescaling(1 / 255)(photos)))
     x = keras.layers.Flatten(name=networks.FEATURES)(x)
@@ -203,7 +204,8 @@ def sensitive_network(units, activation, paths):
     # Kernels that add up to 0 see details.
     convolution.kernel.assign(convolution.kernel - convolution.kernel.numpy().mean(axis=(0, 1)))
     # The logits of the photos are around 0, so that no probability is close to 0 or 1.
-    features = keras.Model(photos, x)(np.stack([images.read_resized(path, 224) for path in paths]))
+    pixels = np.stack([images.read_resized(path, (HEIGHT, WIDTH)) for path in paths])
+    features = keras.Model(photos, x)(pixels)
     logits = features.numpy() @ head.kernel.numpy()
     head.kernel.assign(2 * head.kernel / logits.std(axis=0))
     head.bias.assign(-2 * logits.mean(axis=0) / logits.std(axis=0))
@@ -215,7 +217,7 @@ def export_sample(kind, units, activation):
     paths = write_photos()
     network = sensitive_network(units, activation, paths)
     classifier.save_network(SAMPLE, network, CLASSES[: max(2, units)])
-    photos = np.stack([images.read_resized(path, 224) for path in paths])
+    photos = np.stack([images.read_resized(path, (HEIGHT, WIDTH)) for path in paths])
     similarity.save(SAMPLE, half_unlike(network, photos))
     files.write_json(SAMPLE / classifier.METRICS_FILE, {})
     return classifier.export(SAMPLE, kind), paths
@@ -258,13 +260,22 @@ def test_program_of_the_docs_predicts_alone_what_predict_prints(script, kind, un
         assert dict(zip(classes, row, strict=True)) == pytest.approx(expected, abs=0.01)
 
 
+def upright(photo):
+    """Return the pixels of a Pillow image as they should be prepared."""
+    return images.resize(np.asarray(ImageOps.exif_transpose(photo)), (HEIGHT, WIDTH))
+
+
 @pytest.mark.parametrize(
     "prepare",
     [
-        pytest.param(lambda photo: ImageOps.exif_transpose(photo).resize((224, 224)), id="bicubic"),
-        pytest.param(lambda photo: images.resize(np.asarray(photo), 224), id="not upright"),
         pytest.param(
-            lambda photo: images.resize(np.asarray(ImageOps.exif_transpose(photo)), 224)[..., ::-1],
+            lambda photo: ImageOps.exif_transpose(photo).resize((WIDTH, HEIGHT)), id="bicubic"
+        ),
+        pytest.param(
+            lambda photo: images.resize(np.asarray(photo), (HEIGHT, WIDTH)), id="not upright"
+        ),
+        pytest.param(
+            lambda photo: upright(photo)[..., ::-1],
             id="blue, green, red",
         ),
     ],
@@ -312,11 +323,8 @@ def test_description_of_an_export_has_its_names_shapes_and_classes(capsys, kind)
     assert f"how to use it: {description}" in capsys.readouterr().err
     text = description.read_text(encoding="utf-8")
     photos, probabilities, above_threshold = NAMES[kind](path)
-    assert f"Input, named {photos}: uint8 (photos, 224, 224, 3)" in text
-    assert (
-        f"Output, named {probabilities}: float32 (photos, 3), the probability of each class."
-        in text
-    )
+    assert f"Input, named {photos}: uint8 (photos, 224, 160, 3)" in text
+    assert f"Output, named {probabilities}: float32 (photos, 3), the probability of each" in text
     assert f"Output, named {above_threshold}: float32 (photos, 1), by how much" in text
     assert text.endswith("0 zebra\n1 Noodles/Pasta\n2 apple\n")
 

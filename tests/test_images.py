@@ -248,8 +248,16 @@ def test_resize_averages_areas_when_only_one_side_shrinks(upright):
 
 
 @pytest.mark.parametrize(("width", "height"), [(32, 24), (500, 20)])
-def test_resize_stretches_a_photo_to_a_square(width, height):
+def test_resize_stretches_a_photo_to_a_square_or_to_a_height_and_a_width(width, height):
     assert images.resize(two_colours(width, height), 64).shape == (64, 64, 3)
+    assert images.resize(two_colours(width, height), (48, 96)).shape == (48, 96, 3)
+
+
+def test_resize_to_a_height_and_a_width_averages_areas_as_for_a_square():
+    striped = np.zeros((20, 800, 3), np.uint8)
+    striped[:, ::10] = 255
+    np.testing.assert_allclose(images.resize(striped, (40, 80)), 25.5, atol=1)
+    assert images.decode_size((48, 300)) == 600
 
 
 @pytest.mark.parametrize(
@@ -535,6 +543,20 @@ def test_apply_transform_equals_scipy_affine_transform():
     x_in_photo, y_in_photo = np.tensordot(matrix, [x, y, np.ones_like(x)], axes=1)
     expected = sampled(photo, y_in_photo - 31.5, x_in_photo - 31.5)
     assert_similar(images.apply_transform(photo, matrix), expected)
+
+
+def test_photo_that_is_wider_than_high_is_turned_around_its_centre():
+    photo = smooth_photo()[:32]
+    matrix = images.transform_matrix(np.pi, (0, 0), 0, (1, 1), photo.shape[:2])
+    assert_similar(images.apply_transform(photo, matrix), photo[::-1, ::-1])
+
+
+def test_shifts_are_fractions_of_the_height_and_the_width():
+    shifting = Augmentation(width_shift=0.5, height_shift=0.5)
+    rng = np.random.default_rng(0)
+    matrices = [images.random_transform(shifting, (100, 300), rng) for _ in range(500)]
+    right, down = np.abs(np.array(matrices)[:, :, 2]).max(axis=0)
+    assert (right, down) == (pytest.approx(150, rel=0.02), pytest.approx(50, rel=0.02))
 
 
 def test_random_transform_is_the_identity_without_augmentation():

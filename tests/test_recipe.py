@@ -99,6 +99,14 @@ def test_row_with_lists_is_the_row_with_tuples():
     checked({"mine": replace(ROW, augmentation=Augmentation(zoom=[0.9, 1.5]))})
 
 
+@pytest.mark.parametrize(
+    ("image_size", "expected"), [((48, 96), (48, 96)), ([48, 96], (48, 96)), ((48, 48), 48)]
+)
+def test_image_size_may_be_a_height_and_a_width(image_size, expected):
+    row = checked({"mine": replace(ROW, image_size=image_size)})["mine"]
+    assert row.image_size == expected
+
+
 @pytest.mark.parametrize("source", ["~/my_photos", Path("~/my_photos"), Path("/home/me/my_photos")])
 def test_source_is_text_or_a_path_and_may_begin_with_the_home_folder(monkeypatch, source):
     monkeypatch.setenv("HOME", "/home/me")
@@ -162,6 +170,9 @@ WRONG = [
     ({"preprocessing": "rescale", "backbone": "ConvNeXtTiny"}, "'rescale'", "by itself"),
     ({"image_size": 0}, "image_size is 0", "from 1"),
     ({"image_size": 16}, "image_size is 16", "from 32, for VGG16"),
+    ({"image_size": (48, 16)}, "image_size is (48, 16)", "from 32, for VGG16"),
+    ({"image_size": (48, 96, 3)}, "image_size is (48, 96, 3)", "(height, width)"),
+    ({"image_size": (48, None)}, "image_size is (48, None)", "(height, width)"),
     ({"image_size": 224.0}, "image_size is 224.0", "whole number"),
     ({"backbone": "InceptionV3", "image_size": 74}, "image_size is 74", "75, for InceptionV3"),
     ({"batch_size": 0}, "batch_size is 0", "from 1"),

@@ -53,12 +53,15 @@ def test_saved_classifier_gives_the_probabilities_of_the_evaluation(
     monkeypatch.setattr(evaluation, "compute_metrics", remember)
     # A fitted one may be 1, which changes nothing.
     monkeypatch.setattr(calibration, "fit_temperature", lambda logits, labels: 3.0)
-    # After two phases, evaluation reads stored outputs; the saved network reads photos.
-    tiny(phases=(*HEAD, tiny_phase("tail", augment=False, unfreeze_after="block4_pool")))
+    # After two phases, evaluation reads stored outputs; the saved network reads photos. A height
+    # and a width must not be mixed up anywhere.
+    phases = (*HEAD, tiny_phase("tail", augment=False, unfreeze_after="block4_pool"))
+    tiny(phases=phases, image_size=(32, 64))
     if method == "logistic_regression":
         run("extract_features")
     run("train", "--method", method)
     loaded, photos = classifier.load(OUTPUT / method), evaluation_photos()
+    assert loaded.image_size == (32, 64)
     assert len(evaluated) == (2 if method == "fine_tune" else 1)
     for batch_size in (1, 4, 5):
         pixels = images.read_batches(photos.paths, loaded.image_size, batch_size)

@@ -123,7 +123,8 @@ def settings(recipe, method):
         elif isinstance(value, dict):
             rows.append((field, format_fields(value)))
         else:
-            rows.append((field, ", ".join(value) if isinstance(value, tuple) else value))
+            text = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            rows.append((field, text))
     return rows
 
 

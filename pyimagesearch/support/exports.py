@@ -18,9 +18,9 @@ OUTPUT_NAMES = {
 DESCRIPTION = """\
 {file}: an image classifier, exported by train.py --export {kind}
 
-Input, named photos: uint8 (photos, {size}, {size}, 3), which is photo, height, width, colour. The
-colours are in the order red, green, blue. The values are from 0 to 255; all other preprocessing
-is part of the network.
+Input, named photos: uint8 (photos, {height}, {width}, 3), which is photo, height, width, colour.
+The colours are in the order red, green, blue. The values are from 0 to 255; all other
+preprocessing is part of the network.
 
 Prepare each photo in this order. Other ways of resizing give other probabilities.
 1. A JPEG with at least {large} pixels along its shorter side is decoded at 1/2, 1/4 or 1/8 of its
@@ -28,10 +28,11 @@ Prepare each photo in this order. Other ways of resizing give other probabilitie
    probabilities are slightly different.
 2. Turn it upright, as its EXIF orientation says.
 3. Convert it to RGB with 8 bits per colour. Transparent pixels become white.
-4. If its shorter side is above {size} pixels, or its longer side above {twice}: shrink each side
-   that is above {size} pixels to {size} by area averaging (OpenCV: INTER_AREA).
-5. Resize it to {size} x {size} pixels by linear interpolation without antialiasing (OpenCV:
-   INTER_LINEAR). It is squeezed into a square, not cropped.
+4. If its height is above {height} and its width above {width} pixels, or one of them above twice
+   that: shrink a height above {height} to {height} and a width above {width} to {width} pixels by
+   area averaging (OpenCV: INTER_AREA).
+5. Resize it to height {height} and width {width} by linear interpolation without antialiasing
+   (OpenCV: INTER_LINEAR). It is squeezed, not cropped.
 
 Output, named {names[0]}: float32 (photos, {outputs}), {meaning}.
 {comparison}
@@ -47,7 +48,7 @@ photos than it has to be. Below 0, it is unlike any of them, and its class means
 def write(network, kind, target):
     """Write a keras.Model for another program, as a `kind` of FILES; "saved_model" is a folder.
 
-    It takes uint8 RGB (n, size, size, 3) and returns what networks.with_similarity does, or only
+    It takes uint8 RGB (n, height, width, 3) and returns what networks.with_similarity does, or only
     the probabilities. They are (n, classes), or (n, 1) if the last layer is a sigmoid: those of the
     second class.
     """
@@ -68,13 +69,14 @@ def describe(network, kind, target, classes, decode_size, compares):
     `decode_size` is the `at_least` of images.read_rgb. `compares`: the export has the second output
     of networks.with_similarity. Returns the path: that of the export with ".txt" after it.
     """
-    size, outputs = network.input_shape[1], network.output_shape[-1]
+    (height, width), outputs = network.input_shape[1:3], network.output_shape[-1]
     meaning = "the probability of each class"
     if outputs == 1:
         meaning = f"the probability of the second class, {classes[1]}. The first has the rest"
     values = {
         **{"file": target.name, "kind": kind, "names": OUTPUT_NAMES[kind]},
-        **{"size": size, "twice": 2 * size, "decoded": decode_size, "large": 2 * decode_size},
+        **{"height": height, "width": width},
+        **{"decoded": decode_size, "large": 2 * decode_size},
         **{"outputs": outputs, "meaning": meaning},
         "comparison": COMPARISON.format(name=OUTPUT_NAMES[kind][1]) if compares else "",
         "classes": "\n".join(f"{label} {name}" for label, name in enumerate(classes)),
@@ -85,9 +87,9 @@ def describe(network, kind, target, classes, decode_size, compares):
 
 
 def open_litert(path, command):
-    """Return (image size, function) of a LiteRT file; `command` makes it again.
+    """Return ((height, width), function) of a LiteRT file; `command` makes it again.
 
-    The function takes uint8 RGB (n, size, size, 3) and returns the list of the file's outputs.
+    The function takes uint8 RGB (n, height, width, 3) and returns the list of the file's outputs.
     Raises UserError if the file cannot be loaded, or the LiteRT runtime is not installed.
     """
     console.require_package("ai_edge_litert", "--fast")
@@ -107,4 +109,4 @@ def open_litert(path, command):
         return [np.concatenate([each[name] for each in outputs]) for name in sorted(outputs[0])]
 
     (model_input,) = interpreter.get_input_details()
-    return int(model_input["shape"][1]), run
+    return tuple(map(int, model_input["shape"][1:3])), run
