@@ -5,7 +5,6 @@ of the probabilities, the size of the photos, and the preprocessing, which is pa
 """
 
 import os
-import platform
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import numpy as np
 
 from pyimagesearch import features, images
 from pyimagesearch.recipe import METHODS, side_or_sides
-from pyimagesearch.support import console, exports, files, fingerprints, similarity
+from pyimagesearch.support import console, exports, files, fingerprints, machine, similarity
 from pyimagesearch.support.errors import UserError
 
 NETWORK_FILE, REGRESSION_FILE, BACKBONE_FILE = "model.keras", "model.skops", "backbone.keras"
@@ -140,7 +139,7 @@ def finish(folder, metrics, report, fingerprint, splits, seed):
         "photos": {split: len(photos) for split, photos in splits._asdict().items()},
         "seed": seed,
         "versions": fingerprints.versions(),
-        "processor": f"{platform.system()} {platform.machine()}",
+        "processor": machine.description(),
     }
     metrics = {**metrics, **environment, "made_from": fingerprint}
     files.write_json(Path(folder) / METRICS_FILE, metrics)

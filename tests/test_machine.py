@@ -11,6 +11,20 @@ def cpu_info(tmp_path, monkeypatch):
     return path
 
 
+def test_machine_is_described_by_its_processor_cores_and_system(cpu_info, monkeypatch):
+    cpu_info.write_text("processor\t: 0\nmodel name\t: AMD EPYC 9R14\n\nmodel name\t: second\n")
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(machine.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    assert machine.description() == "AMD EPYC 9R14, 2 cores, Linux x86_64"
+    # Processors of ARM have no name there.
+    cpu_info.write_text("processor\t: 0\nFeatures\t: fp asimd\n")
+    assert machine.description() == "2 cores, Linux x86_64"
+    monkeypatch.setattr(machine.platform, "processor", lambda: "Intel64 Family 6")
+    cpu_info.unlink()
+    assert machine.description().startswith("Intel64 Family 6, 2 cores")
+
+
 @pytest.mark.parametrize(
     ("flags", "bfloat16"),
     [

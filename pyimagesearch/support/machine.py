@@ -1,6 +1,8 @@
-"""What this machine has: a GPU, the instruction sets of the processor, free memory."""
+"""What this machine has: its processor and instruction sets, a GPU, free memory."""
 
 import os
+import platform
+import subprocess
 from pathlib import Path
 
 # Files of Linux. The last one is a folder with the limits of a container (cgroup version 2).
@@ -14,6 +16,26 @@ def has_gpu():
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+def description():
+    """Return the processor, its cores and the system: "AMD EPYC 9R14, 2 cores, Linux x86_64"."""
+    system = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    name = processor_name()
+    return f"{name}, {system}" if name else system
+
+
+def processor_name():
+    """Return the name of the processor, or "" if the system does not give it."""
+    try:
+        if platform.system() == "Darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        lines = CPU_INFO.read_text().splitlines()
+    except OSError:
+        return platform.processor()  # the name on Windows
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else ""
 
 
 def processor_flags():
