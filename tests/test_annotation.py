@@ -46,6 +46,18 @@ def test_annotation_is_green_and_clipped_only_when_the_text_is_very_long(text):
         assert columns.max() < 400 - 2
 
 
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 255, 0), (0, 0, 0)])
+def test_annotation_is_on_a_dark_backing_over_any_photo(colour):
+    photo = np.full((150, 400, 3), colour, np.uint8)
+    picture = annotation.annotate(photo, "Fruit: 97 %").astype(int)
+    rows, columns = np.nonzero((picture[..., 1] > 200) & (picture[..., 0] < 60))
+    if colour == (0, 255, 0):
+        rows, columns = np.nonzero(picture[..., 1] < 100)
+    backing = picture[rows.min() : rows.max(), columns.min() : columns.max()]
+    dark = backing.sum(axis=-1) < 200
+    assert 0.3 < dark.mean() < 0.95
+
+
 def test_small_photo_is_enlarged_to_the_tutorials_width():
     assert annotation.shrink(np.zeros((8, 8, 3), np.uint8)).shape == (400, 400, 3)
 
@@ -71,9 +83,18 @@ def test_heat_map_is_yellow_where_it_is_hot_and_blue_where_it_is_cold():
 def test_heat_map_is_to_the_right_of_the_photo():
     heat = np.ones((7, 7), np.float32)
     picture = annotation.annotate_with_heat(annotation.shrink(GREY), heat, "Fruit: 56.35%")
-    assert picture.shape == (300, 800, 3)
-    assert (picture[150:, :400] == 128).all()
-    assert (picture[150:, 400:] != 128).any(axis=-1).all()
+    assert picture.shape == (332, 800, 3)
+    assert (picture[150:300, :400] == 128).all()
+    assert (picture[150:300, 400:] != 128).any(axis=-1).all()
+
+
+def test_colour_bar_below_has_the_colours_of_the_heat_map_between_two_texts():
+    bar = annotation.colour_bar()
+    scale = annotation.heat_colours(np.linspace(0, 1, 200, dtype=np.float32)[None])
+    np.testing.assert_array_equal(bar[16:17, 300:500], scale)
+    for text in (bar[:, :300], bar[:, 500:]):
+        assert (text == 0).any()
+        assert text.mean() > 200
 
 
 # Annotated copies of a run
@@ -157,7 +178,7 @@ def test_heat_map_of_the_most_likely_class_is_beside_the_photo():
     add_copies(copies, ["photo.jpg", "b/photo.jpg"])
     assert calls[0] == ((1, 32, 32, 3), [1])
     assert file_names() == ["photo (2)_explained.png", "photo_explained.png"]
-    assert Image.open("copies/photo_explained.png").size == (800, 300)
+    assert Image.open("copies/photo_explained.png").size == (800, 332)
 
 
 def test_show_opens_a_window_with_each_copy(windows, monkeypatch):

@@ -14,8 +14,9 @@ from pyimagesearch.report.answers import UNLIKE, percentage
 from pyimagesearch.support import console, files
 
 # Pixels. The width is the tutorial's.
-WIDTH, MIN_HEIGHT, MAX_HEIGHT, MARGIN = 400, 40, 2000, 8
+WIDTH, MIN_HEIGHT, MAX_HEIGHT, MARGIN, BAR_HEIGHT = 400, 40, 2000, 8, 32
 LARGEST_FONT, SMALLEST_FONT = 20, 8
+GREEN, BACKING = (0, 255, 0), (0, 0, 0, 200)  # the last number is the opacity, of 255
 # OpenCV's fonts have ASCII letters only; this one can write most class names. It comes with
 # matplotlib. Importing matplotlib takes longer than a prediction, so only its folder is looked up.
 MATPLOTLIB = Path(importlib.util.find_spec("matplotlib").origin).parent
@@ -102,7 +103,7 @@ def shrink(photo):
 
 
 def annotate(picture, text):
-    """Return a copy of a picture from `shrink` with lines of green text on it."""
+    """Return a copy of a picture from `shrink` with lines of green text on a dark backing."""
     longest = max(text.splitlines(), key=len)
     # The largest font in which the text fits, or else the smallest.
     for size in range(LARGEST_FONT, SMALLEST_FONT - 1, -1):
@@ -110,14 +111,44 @@ def annotate(picture, text):
         if font.getlength(longest) <= WIDTH - 2 * MARGIN:
             break
     picture = Image.fromarray(picture)
-    green_on_black = {"fill": (0, 255, 0), "stroke_width": 2, "stroke_fill": (0, 0, 0)}
-    ImageDraw.Draw(picture).text((MARGIN, MARGIN), text, font=font, **green_on_black)
+    drawing = ImageDraw.Draw(picture, "RGBA")
+    left, top, right, bottom = drawing.textbbox((MARGIN, MARGIN), text, font)
+    box = left - MARGIN / 2, top - MARGIN / 2, right + MARGIN / 2, bottom + MARGIN / 2
+    drawing.rounded_rectangle(box, MARGIN / 2, fill=BACKING)
+    drawing.text((MARGIN, MARGIN), text, GREEN, font)
     return np.asarray(picture)
 
 
 def annotate_with_heat(picture, heat, text):
-    """Return two annotated copies side by side: the plain picture, and under its heat map."""
-    return np.hstack([annotate(picture, text), annotate(overlay_heat(picture, heat), text)])
+    """Return two annotated copies side by side: the plain picture, and under its heat map.
+
+    Below them is a bar with the colours of the heat map and their meaning.
+    """
+    copies = np.hstack([annotate(picture, text), annotate(overlay_heat(picture, heat), text)])
+    return np.vstack([copies, colour_bar()])
+
+
+def colour_bar():
+    """Return the colours of a heat map from 0 to 1 with their meaning: uint8 RGB, 32 x 800."""
+    bar = Image.new("RGB", (2 * WIDTH, BAR_HEIGHT), "white")
+    ramp = np.linspace(0, 1, WIDTH // 2, dtype=np.float32)
+    colours = Image.fromarray(heat_colours(np.tile(ramp, (BAR_HEIGHT // 2, 1))))
+    left = (bar.width - colours.width) // 2
+    bar.paste(colours, (left, BAR_HEIGHT // 4))
+    drawing, font = ImageDraw.Draw(bar), ImageFont.truetype(FONT, 14)
+    middle, right = BAR_HEIGHT // 2, left + colours.width
+    drawing.text(
+        (left - MARGIN, middle), "does not count for the class", "black", font, anchor="rm"
+    )
+    drawing.text((right + MARGIN, middle), "counts most for the class", "black", font, anchor="lm")
+    return np.asarray(bar)
+
+
+def heat_colours(heat):
+    """Return uint8 RGB colours from dark blue (0) to yellow (1) for a float32 heat map."""
+    # Colour-blind readers can read Viridis, and it survives printing in black and white.
+    colours = cv2.applyColorMap(np.uint8(255 * heat), cv2.COLORMAP_VIRIDIS)
+    return cv2.cvtColor(colours, cv2.COLOR_BGR2RGB)
 
 
 def overlay_heat(photo, heat):
@@ -126,11 +157,8 @@ def overlay_heat(photo, heat):
     The heat map, (rows, columns) float32 from 0 to 1, is stretched over the whole photo.
     """
     smooth = cv2.resize(heat, photo.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    # Colour-blind readers can read Viridis, and it survives printing in black and white.
-    colours = cv2.applyColorMap(np.uint8(255 * smooth), cv2.COLORMAP_VIRIDIS)
-    colours = cv2.cvtColor(colours, cv2.COLOR_BGR2RGB)
     opacity = COLDEST + (HOTTEST - COLDEST) * smooth[..., None]
-    return np.uint8(opacity * colours + (1 - opacity) * photo)
+    return np.uint8(opacity * heat_colours(smooth) + (1 - opacity) * photo)
 
 
 def show(picture):
