@@ -35,7 +35,7 @@ def main(argv=None):
                 unfinished = files.partial_path(folder)
                 train(recipe, splits, unfinished, fingerprint, arguments.tensorboard)
                 comparison.report(folder, arguments.export)
-            page.write_if_missing(folder, recipe)
+            page.write_if_missing(folder, recipe, splits)
             for kind in arguments.export:
                 classifier.export(folder, kind)
     options = ("--method", method, "--image", splits.evaluation.paths[0])
@@ -97,7 +97,7 @@ def fine_tune(recipe, splits, folder, fingerprint, tensorboard):
     precision = networks.set_precision(config.PRECISION)
     network = networks.build(recipe, config.WEIGHTS, config.SEED)
     console.info(f"{recipe.backbone}, computing in {precision}")
-    figures.draw_augmentation(folder.parent, recipe, splits.training.paths[0], config.SEED)
+    figures.draw_augmentation(folder.parent, recipe, splits.training, config.SEED)
 
     # The outputs of the frozen layers are computed once, with the original weights. Only then is
     # an interrupted run resumed. The outputs that its finished phases needed stay on disk.

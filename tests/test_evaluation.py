@@ -7,7 +7,8 @@ from conftest import make_photo, tiny_phase
 from PIL import Image
 
 from pyimagesearch.datasets import Photos
-from pyimagesearch.report import evaluation, intervals
+from pyimagesearch.report import evaluation, figures, intervals
+from pyimagesearch.support import files
 
 CLASSES = ("zebra", "Noodles/Pasta", "apple")
 TRUTH = np.array([0, 0, 1, 1, 2, 2])
@@ -18,8 +19,9 @@ LOGITS = np.log(PROBABILITIES)
 
 
 @pytest.fixture(autouse=True)
-def _pictures_as_noise():
-    """Override the fixture of conftest.py: these tests draw real pictures."""
+def _small_pictures(monkeypatch):
+    """Draw real pictures, but with few dots."""
+    monkeypatch.setitem(figures.STYLE, "dpi", 60)
 
 
 @pytest.fixture
@@ -161,6 +163,10 @@ def test_evaluation_writes_its_pictures_and_lists_pairs_and_mistakes(photos, tmp
     assert "Noodles/Pasta predicted as apple: 1 of 2" in text
     assert "The most confident mistakes" in text
     assert "2.jpg: Noodles/Pasta predicted as apple (80 %)" in text
+    shown = files.read_json(tmp_path / "warmup_shown.json")
+    mistake = {"photo": "2.jpg", "class": "Noodles/Pasta", "predicted": "apple"}
+    assert shown["mistakes"][0] == {**mistake, "probability": pytest.approx(0.8)}
+    assert [each["photo"] for each in shown["uncertain"]] == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
 
 
 def test_accuracy_is_reported_and_printed_with_its_interval_and_baseline(photos, tmp_path, capsys):

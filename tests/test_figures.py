@@ -71,8 +71,17 @@ def test_curves_of_two_phases_are_not_joined_and_a_line_marks_the_second(tmp_pat
     assert ([1, 2], [2.0, 1.0]) in lines
     assert ([3], [0.5]) in lines
     assert ([2.5, 2.5], [0, 1]) in lines
-    assert [text.get_text().strip() for text in loss.texts] == ["b"]
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training", "validation"]
+    assert [text.get_text() for text in loss.texts] == ["a", "b"]
+
+
+def test_curves_share_the_axis_of_epochs_and_their_legend_is_below_them(tmp_path, drawn_figures):
+    figures.draw_curves(tmp_path / "history.png", ROWS, "tiny: all phases")
+    figure = drawn_figures[0]
+    loss, accuracy = figure.axes
+    assert loss.get_shared_x_axes().joined(loss, accuracy)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+    assert legend.get_window_extent().y1 < accuracy.get_window_extent().y0
 
 
 def test_moving_average_starts_again_with_each_phase(tmp_path, drawn_figures):
@@ -94,12 +103,12 @@ def history_figures(folder, rows, smoothing):
     return sorted(path.name for path in folder.glob("*.png"))
 
 
-def test_history_has_a_figure_per_phase_and_of_several_one_of_all(tmp_path):
+def test_history_has_a_figure_per_phase_and_of_several_one_of_all(tmp_path, drawn_figures):
     assert history_figures(tmp_path / "one", ROWS[:2], smoothing=0) == ["a.png"]
     assert history_figures(tmp_path / "two", ROWS, smoothing=0) == ["a.png", "b.png", "history.png"]
 
 
-def test_history_has_smoothed_figures_only_when_smoothing_is_set(tmp_path):
+def test_history_has_smoothed_figures_only_when_smoothing_is_set(tmp_path, drawn_figures):
     assert history_figures(tmp_path, ROWS[:2], smoothing=0.8) == ["a.png", "a_smoothed.png"]
     # Those of an earlier training are deleted.
     assert history_figures(tmp_path, ROWS[:2], smoothing=0) == ["a.png"]
@@ -110,43 +119,107 @@ def test_history_has_smoothed_figures_only_when_smoothing_is_set(tmp_path):
 
 def test_every_class_has_a_row_of_its_own_photos(tmp_path, drawn_figures):
     photos = make_photos([0] * 7 + [1] * 2 + [2], CLASSES)
-    figures.draw_classes(tmp_path / "first_look.png", photos, per_class=5)
-    captions = [axes.get_title() for axes in drawn_figures[0].axes]
-    assert captions == [CLASSES[0]] * 5 + [CLASSES[1]] * 2 + [""] * 3 + [CLASSES[2]] + [""] * 4
-    drawn = [axes.images[0].get_array() for axes in drawn_figures[0].axes if axes.images]
+    sheet = figures.class_tiles(photos)
+    assert {name: len(tiles) for name, tiles in sheet.items()} == dict(
+        zip(CLASSES, (5, 2, 1), strict=True)
+    )
     # The made photos of a class have its colour: red, green or blue.
-    assert [picture.mean(axis=(0, 1)).argmax() for picture in drawn] == [0] * 5 + [1] * 2 + [2]
+    for colour, tiles in enumerate(sheet.values()):
+        assert {tile.picture.mean(axis=(0, 1)).argmax() for tile in tiles} == {colour}
+    figures.draw_classes(tmp_path / "first_look.png", photos)
+    axes = drawn_figures[0].axes[0]
+    texts = {text.get_text(): text.get_position() for text in axes.texts}
+    # The name of a class is above its row, which begins on the left.
+    for name, first in zip(CLASSES, ("0.jpg", "7.jpg", "9.jpg"), strict=True):
+        assert texts[name][0] == texts[first][0] == 0
+        assert texts[name][1] < texts[first][1]
 
 
-def test_photos_of_a_class_are_spread_from_its_first_to_its_last(tmp_path, monkeypatch):
-    read = []
-    thumbnail = images.read_thumbnail
-    monkeypatch.setattr(images, "read_thumbnail", lambda path: read.append(path) or thumbnail(path))
-    photos = make_photos([0] * 9, CLASSES[:1])
-    figures.draw_classes(tmp_path / "first_look.png", photos, per_class=3)
-    assert [path.name for path in read] == ["0.jpg", "4.jpg", "8.jpg"]
+def test_photos_of_a_class_are_spread_from_its_first_to_its_last():
+    tiles = figures.class_tiles(make_photos([0] * 9, CLASSES[:1]), per_class=3)
+    assert [tile.file for tile in tiles[CLASSES[0]]] == ["0.jpg", "4.jpg", "8.jpg"]
 
 
 def test_only_the_first_20_classes_are_drawn_and_the_title_says_so(tmp_path, drawn_figures):
     classes = tuple(f"class {number}" for number in range(30))
-    figures.draw_classes(tmp_path / "first_look.png", make_photos(range(30), classes), per_class=1)
-    assert len(drawn_figures[0].axes) == 20
-    assert "the first 20 of 30 classes" in drawn_figures[0].get_suptitle()
+    figures.draw_classes(tmp_path / "first_look.png", make_photos(range(30), classes))
+    axes = drawn_figures[0].axes[0]
+    assert len(axes.images) == 20
+    assert axes.texts[0].get_text() == "A few training photos of the first 20 of 30 classes"
 
 
-def test_sheet_has_each_picture_under_its_caption_and_hides_the_empty_places(
+def draw_four_predictions(path):
+    """Draw four predictions, among them one with a long name, a formula, and a mistake."""
+    photos = make_photos([0, 1, 2, 0], CLASSES)
+    names = [("long " * 20, "long " * 20), ("b $x$", "b $x$"), ("c", "b"), ("d", "d")]
+    predictions = [
+        {"photo": str(path), "class": true, "predicted": predicted, "probability": 0.58}
+        for path, (predicted, true) in zip(photos.paths, names, strict=True)
+    ]
+    figures.draw_predictions(path, "title", predictions)
+
+
+def test_photos_of_a_sheet_are_squares_on_an_even_grid(tmp_path, drawn_figures):
+    draw_four_predictions(tmp_path / "sheet.png")
+    extents = [picture.get_extent() for picture in drawn_figures[0].axes[0].images]
+    sides = [(right - left, bottom - top) for left, right, bottom, top in extents]
+    np.testing.assert_allclose(sides, sides[0][0])
+    assert len({extent[0] for extent in extents}) == 4  # four columns, and no gap
+    assert len({extent[2] for extent in extents}) == 1
+
+
+def test_captions_are_below_their_photos_and_shortened_but_for_the_probability(
     tmp_path, drawn_figures
 ):
-    pictures = [np.full((30, 40, 3), value, np.uint8) for value in (10, 20, 30, 40)]
-    captions = ["a", "b $x$", "c (58 %)", "word " * 20]
-    figures.draw_sheet(tmp_path / "sheet.png", pictures, captions, "title")
-    axes = drawn_figures[0].axes
-    assert len(axes) == 6
-    assert [each.images[0].get_array().max() for each in axes[:4]] == [10, 20, 30, 40]
-    # A percentage is never broken into two lines.
-    assert [each.get_title() for each in axes[:3]] == ["a", "b $x$", "c (58\N{NO-BREAK SPACE}%)"]
-    assert max(map(len, axes[3].get_title().splitlines())) <= 34
-    assert not any(each.axison for each in axes)
+    draw_four_predictions(tmp_path / "sheet.png")
+    axes = drawn_figures[0].axes[0]
+    _, *texts = axes.texts
+    captions = [text.get_text() for text in texts]
+    assert captions[0].endswith("… 58\N{NO-BREAK SPACE}%")
+    assert captions[3:9] == [
+        *("b $x$ 58\N{NO-BREAK SPACE}%", "correct", "1.jpg"),
+        *("c 58\N{NO-BREAK SPACE}%", "is b", "2.jpg"),
+    ]
+    for number, text in enumerate(texts):
+        left, right, bottom, _ = axes.images[number // 3].get_extent()
+        assert text.get_position()[0] == left
+        assert text.get_position()[1] > bottom
+        assert text.get_window_extent().width <= (right - left) * drawn_figures[0].dpi
+
+
+def test_sheet_of_the_predictions_before_is_deleted(tmp_path):
+    (tmp_path / "sheet.png").write_bytes(b"earlier")
+    figures.draw_predictions(tmp_path / "sheet.png", "title", [])
+    assert not (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 3), (4, 4), (7, 4), (9, 3), (10, 5)])
+def test_columns_leave_the_fewest_gaps_in_the_last_row(count, columns):
+    assert figures.best_columns(count) == columns
+
+
+@pytest.mark.parametrize("shape", [(30, 40, 3), (900, 500, 3), (4, 4000, 3)])
+def test_square_is_the_centre_of_a_photo_and_is_never_enlarged(shape):
+    photo = np.zeros(shape, np.uint8)
+    photo[shape[0] // 2, shape[1] // 2] = 255
+    picture = figures.square(photo)
+    side = min(320, *shape[:2])
+    assert picture.shape == (side, side, 3)
+    row, column = np.unravel_index(picture[..., 0].argmax(), picture.shape[:2])
+    assert abs(row - side / 2) <= 1
+    assert abs(column - side / 2) <= 1
+
+
+def test_augmentation_shows_one_original_and_the_views_that_training_uses():
+    photos, recipe = make_photos([0] * 5, CLASSES), tiny_recipe()
+    original, *views = figures.augmentation_tiles(recipe, photos, seed=1)
+    assert (original.name, original.file) == ("original", "2.jpg")
+    assert [view.name for view in views] == [f"view {number}" for number in range(9)]
+    paths, size = photos.paths, recipe.image_size
+    np.testing.assert_array_equal(original.picture, next(images.read_batches(paths, size, 5))[2])
+    augment = images.augmenter(recipe.augmentation, size, (1, 3))
+    trained_on = next(images.read_batches(paths, size, 5, augment))[2]
+    np.testing.assert_array_equal(views[3].picture, trained_on)
 
 
 # Reliability
@@ -160,7 +233,7 @@ def test_reliability_diagram_has_the_accuracy_and_the_photos_of_each_bin(
     logits, truth = np.array([[2.0, 0], [2, 0], [0, 2]]), np.array([0, 1, 1])
     figures.draw_reliability(tmp_path / "reliability.png", truth, logits, temperature)
     axes = drawn_figures[0].axes
-    titles = [each.get_title().split(":")[0] for each in axes]
+    titles = [each.get_title("left").split(":")[0] for each in axes]
     assert titles == (["Not calibrated"] if temperature == 1 else ["Before", "Calibrated"])
     for each, filled in zip(axes, (8, 7), strict=False):
         heights = [bar.get_height() for bar in each.patches]
@@ -180,9 +253,9 @@ def test_confusion_matrix_has_counts_shares_and_every_name(tmp_path, drawn_figur
     figures.draw_confusion(tmp_path / "confusion.png", matrix, classes)
     axes = drawn_figures[0].axes[0]
     texts = [text.get_text() for text in axes.texts]
-    assert texts[0] == f"9\n{9 / (8 + count):.0%}"
+    assert texts[0] == f"9\n{900 / (8 + count):.0f} %"
     assert len(texts) == count**2
-    assert axes.get_title() == f"Confusion matrix: {9 * count} of {matrix.sum()} correct"
+    assert axes.get_title("left") == f"Confusion matrix: {9 * count} of {matrix.sum()} correct"
     assert [label.get_text() for label in axes.get_xticklabels()] == classes
     # No label is cut off at the edge of the picture.
     renderer = drawn_figures[0].canvas.get_renderer()
@@ -196,7 +269,7 @@ def test_confusion_matrix_has_counts_shares_and_every_name(tmp_path, drawn_figur
 def test_confusion_matrix_of_a_class_without_photos_has_zeros(tmp_path, drawn_figures, recwarn):
     figures.draw_confusion(tmp_path / "confusion.png", np.array([[3, 1], [0, 0]]), ["a", "b"])
     texts = [text.get_text() for text in drawn_figures[0].axes[0].texts]
-    assert texts == ["3\n75%", "1\n25%", "0", "0"]
+    assert texts == ["3\n75 %", "1\n25 %", "0", "0"]
     assert not list(recwarn)
 
 

@@ -1,12 +1,13 @@
 """Evaluate predictions: metrics, the text of report.txt, and pictures."""
 
 import csv
+import json
 
 import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as scores_per_class
 
-from pyimagesearch import images, regression
+from pyimagesearch import regression
 from pyimagesearch.report import figures, intervals
 from pyimagesearch.report.answers import percentage
 from pyimagesearch.support import calibration, console, files, similarity
@@ -18,14 +19,16 @@ LARGEST_MATRIX = 20
 UNCERTAIN = 0.9
 MISTAKES_TITLE = "The most confident mistakes"
 UNCERTAIN_TITLE = "Correct predictions below 90 %, the least confident first"
+SHOWN_FILE = "shown.json"  # the predictions of mistakes.png and uncertain.png, for report.html
 
 
 def save_evaluation(folder, stem, photos, logits, temperature, limit, unlike=None):
     """Draw the pictures of an evaluation and print its report.
 
     Args:
-        folder: where <stem>confusion.png, <stem>mistakes.png, <stem>uncertain.png and
-            <stem>reliability.png go, and <stem>confusion.csv if there are many classes.
+        folder: where <stem>confusion.png, <stem>mistakes.png, <stem>uncertain.png,
+            <stem>reliability.png and <stem>shown.json go, and <stem>confusion.csv if there are many
+            classes.
         stem: "", or the name of a phase and an underscore.
         photos: datasets.Photos.
         logits: (n, classes) floats, or (n, 1), in the order of the photos, not calibrated.
@@ -42,9 +45,13 @@ def save_evaluation(folder, stem, photos, logits, temperature, limit, unlike=Non
     figures.draw_confusion(folder / f"{stem}confusion.png", matrix, classes)
     mistakes = most_confident_mistakes(truth, probabilities, limit)
     uncertain = least_confident_correct(truth, probabilities, limit)
-    mistakes_path, uncertain_path = folder / f"{stem}mistakes.png", folder / f"{stem}uncertain.png"
-    draw_predictions(mistakes_path, MISTAKES_TITLE, mistakes, photos, probabilities)
-    draw_predictions(uncertain_path, UNCERTAIN_TITLE, uncertain, photos, probabilities)
+    titles = {"mistakes": MISTAKES_TITLE, "uncertain": UNCERTAIN_TITLE}
+    shown = {}
+    for (name, title), positions in zip(titles.items(), (mistakes, uncertain), strict=True):
+        shown[name] = [describe(position, photos, probabilities) for position in positions]
+        figures.draw_predictions(folder / f"{stem}{name}.png", title, shown[name])
+    # In ASCII: the name of a file may have bytes that are no valid UTF-8.
+    files.write_text(folder / f"{stem}{SHOWN_FILE}", json.dumps(shown, indent=2))
     figures.draw_reliability(folder / f"{stem}reliability.png", truth, logits, temperature)
     metrics = compute_metrics(truth, probabilities, classes)
     metrics["calibration"] = calibration_metrics(truth, logits, temperature)
@@ -298,21 +305,21 @@ def least_confident_correct(truth, probabilities, limit):
     return correct[np.argsort(highest[correct], kind="stable")][:limit]
 
 
+def describe(position, photos, probabilities):
+    """Return {"photo": path, "class", "predicted": class, "probability"} of a prediction."""
+    predicted = int(probabilities[position].argmax())
+    return {
+        "photo": str(photos.paths[position]),
+        "class": photos.classes[photos.labels[position]],
+        "predicted": photos.classes[predicted],
+        "probability": float(probabilities[position, predicted]),
+    }
+
+
 def caption(position, photos, probabilities):
     """Return a photo's file name, its true class if it was missed, and the predicted class."""
-    name, label = files.printable(photos.paths[position].name), photos.labels[position]
-    predicted = int(probabilities[position].argmax())
-    result = f"{photos.classes[predicted]} ({percentage(probabilities[position, predicted])})"
-    if label != predicted:
-        result = f"{photos.classes[label]} predicted as {result}"
-    return f"{name}: {result}"
-
-
-def draw_predictions(path, title, positions, photos, probabilities):
-    """Draw a sheet of photos with their captions. Without photos, delete an earlier sheet."""
-    if not len(positions):
-        path.unlink(missing_ok=True)
-        return
-    pictures = [images.read_thumbnail(photos.paths[position]) for position in positions]
-    captions = [caption(position, photos, probabilities) for position in positions]
-    figures.draw_sheet(path, pictures, captions, title)
+    prediction = describe(position, photos, probabilities)
+    result = f"{prediction['predicted']} ({percentage(prediction['probability'])})"
+    if prediction["class"] != prediction["predicted"]:
+        result = f"{prediction['class']} predicted as {result}"
+    return f"{files.printable(photos.paths[position].name)}: {result}"

@@ -9,13 +9,15 @@ import jinja2
 from PIL import Image
 
 from pyimagesearch.classifier import METRICS_FILE, REPORT_FILE
-from pyimagesearch.report import intervals
+from pyimagesearch.report import evaluation, figures, intervals
 from pyimagesearch.support import console, files
 
 NAME = "report.html"
-WEBP_QUALITY = 85  # of 100; the text in the figures stays sharp
+WEBP_QUALITY = 80  # of 100, for photos
+THUMBNAIL = 240  # pixels
+WIDE = 1300  # pixels; a wider figure, such as that of many classes, is as wide as the page
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-# Captions by the end of the picture's file name. They say what to look for.
+# Captions by the end of a picture's file name. They say what to look for.
 CAPTIONS = {
     "confusion": "Rows are true classes, columns are predicted classes.",
     "mistakes": "The wrong predictions with the highest probability. Look for wrong labels, for "
@@ -26,41 +28,49 @@ CAPTIONS = {
     "A bar that ends at the dashed line is right as often as its probability says.",
     "history": "All phases in order. A dashed line marks the start of a phase.",
     "smoothed": "The same curves as moving averages.",
-    "first_look": "A few training photos of each class.",
+    "first_look": "Look for photos in a wrong class.",
     "augmentation": "The subject of the photo should be recognisable in every version.",
 }
-EVALUATION = ("confusion", "mistakes", "uncertain", "reliability")  # in the order of the page
+PHOTO_SHEETS = {
+    "mistakes": evaluation.MISTAKES_TITLE,
+    "uncertain": evaluation.UNCERTAIN_TITLE,
+}
 # Fields of a recipe that logistic regression does not use.
 FINE_TUNING_FIELDS = ("head", "augmentation", "views", "class_weights", "phases", "smoothing")
 # The settings that are on by default. They are shown when they are off, the others when on.
 ON_BY_DEFAULT = ("augment", "shuffle")
 
 
-def write_if_missing(folder, recipe):
+def write_if_missing(folder, recipe, splits):
     """Write the page of a finished classifier, if it has none, and print the path."""
     if not (folder / NAME).is_file():
-        console.info(f"report: {write(folder, recipe)}")
+        console.info(f"report: {write(folder, recipe, splits)}")
 
 
-def write(folder, recipe):
+def write(folder, recipe, splits):
     """Write the page of a finished classifier into its folder and return the path.
 
     The name of the folder is the method. The pictures are embedded, so the page can be moved or
     mailed as a single file.
+
+    Args:
+        folder: output/<recipe>/<method>.
+        recipe: a row of config.RECIPES.
+        splits: datasets.Splits, for the training photos.
     """
     folder = Path(folder)
     metrics = files.read_json(folder / METRICS_FILE)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["percent"] = percent
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         recipe=recipe,
         method=folder.name.replace("_", " "),
         metrics=metrics,
+        facts=facts(metrics),
         baseline=intervals.baseline(metrics["classes"]),
-        interval=lambda accuracy: intervals.interval(accuracy, metrics["photos"]["evaluation"]),
-        sections=[
-            (heading, [(embed(path), caption_of(path)) for path in paths if path.is_file()])
-            for heading, paths in sections(folder, list(metrics.get("phases", {})))
-        ],
+        interval=lambda accuracy: intervals.interval(accuracy, photo_count(metrics)),
+        thumbnail=thumbnail,
+        sections=sections(folder, recipe, splits, metrics),
         settings=settings(recipe, folder.name),
         text=(folder / REPORT_FILE).read_text(encoding="utf-8"),
     )
@@ -68,25 +78,145 @@ def write(folder, recipe):
     return folder / NAME
 
 
-def sections(folder, phases):
-    """Return [(heading, paths of PNGs)] in the order of the page. A file may be missing."""
+def photo_count(metrics):
+    """Return the number of evaluation photos."""
+    return sum(row["support"] for row in metrics["classes"].values())
 
-    def evaluation(stem):
-        return [folder / f"{stem}{name}.png" for name in EVALUATION]
 
-    if not phases:
-        first_look = [folder.parent / "first_look.png"]
-        return [("Evaluation", evaluation("")), ("Training photos", first_look)]
-    curves = ["history"] if len(phases) > 1 else []
-    curves += [f"{phase}{end}" for phase in phases for end in ("", "_smoothed")]
-    photos = ("first_look", "augmentation")
+def percent(share, digits=1):
+    """Return a share as text: 73.8 %, on one line."""
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def facts(metrics):
+    """Return {name: lines of text} about a training, from metrics.json."""
+    photos = ", ".join(f"{count:,} {split}" for split, count in metrics["photos"].items())
+    time = [f"{console.duration(metrics['seconds'])} to train"]
+    if "feature_seconds" in metrics:
+        time.append(f"{console.duration(metrics['feature_seconds'])} to extract the features")
+    found = {"Photos": [photos], "Time": time, "Machine": [metrics["processor"]]}
+    found["Calibration"] = evaluation.calibration_text(metrics["calibration"]).strip().split("\n")
+    if unlike := metrics.get("unlike_training_photos"):
+        count, total = unlike["photos"], photo_count(metrics)
+        share = percent(unlike["share"], 0)
+        found["Similarity"] = [
+            f"{count:,} of {total:,} photos ({share}) are unlike any training photo"
+        ]
+    return found
+
+
+def sections(folder, recipe, splits, metrics):
+    """Return [(heading, cards, True if it is folded)] in the order of the page."""
+    phases = list(metrics.get("phases", {}))
+    *earlier, last = phases or [""]
+    # The evaluation after the last phase is the one of the finished classifier.
+    calibrated = read_figures(folder, [f"{stem_of(last)}reliability"])
+    scores = {"classes": metrics["classes"], "figures": calibrated}
+    found = [("Evaluation", evaluation_cards(folder, last, [scores]), False)]
+    if phases:
+        names = (["history", "history_smoothed"] if earlier else []) + [last, f"{last}_smoothed"]
+        found.append(("Training curves", figure_cards(folder, names), False))
+    for phase in earlier:
+        accuracy = metrics["phases"][phase]
+        low, high = intervals.interval(accuracy, photo_count(metrics))
+        heading = f"After {phase}: accuracy {percent(accuracy)} ({percent(low)} to {percent(high)})"
+        cards = evaluation_cards(folder, phase, figure_cards(folder, [phase]))
+        cards += figure_cards(folder, [f"{phase}_smoothed", f"{phase}_reliability"])
+        found.append((heading, cards, True))
+    photos = training_cards(recipe, splits.training, metrics["seed"] if phases else None)
+    found.append(("Training photos", photos, False))
+    return [(heading, fill_rows(cards), is_folded) for heading, cards, is_folded in found]
+
+
+def stem_of(phase):
+    """Return what the names of a phase's files begin with; logistic regression has the phase ""."""
+    return f"{phase}_" if phase else ""
+
+
+def evaluation_cards(folder, phase, beside):
+    """Return the cards of the evaluation after a phase, those `beside` the confusion matrix too."""
+    stem = stem_of(phase)
+    shown = files.read_json(folder / f"{stem}{evaluation.SHOWN_FILE}") or {}
+    cards = figure_cards(folder, [f"{stem}confusion"]) + beside
+    for name, title in PHOTO_SHEETS.items():
+        predictions = shown.get(name, [])
+        if predictions and all(Path(each["photo"]).is_file() for each in predictions):
+            tiles = [figures.prediction_tile(prediction) for prediction in predictions]
+            # Three or two photos side by side are legible on a phone.
+            narrow_columns = 2 if len(tiles) % 3 else 3
+            columns = figures.best_columns(len(tiles)), narrow_columns
+            cards.append(photo_card(title, CAPTIONS[name], {"": tiles}, columns))
+        else:
+            cards += figure_cards(folder, [f"{stem}{name}"])
+    return cards
+
+
+def figure_cards(folder, names):
+    """Return a card for each of those PNGs of a folder that exist."""
     return [
-        # The evaluation after the last phase is the one of the finished classifier.
-        ("Evaluation", evaluation(f"{phases[-1]}_")),
-        ("Training curves", [folder / f"{name}.png" for name in curves]),
-        *((f"Evaluation after {phase}", evaluation(f"{phase}_")) for phase in phases[:-1]),
-        ("Training photos", [folder.parent / f"{name}.png" for name in photos]),
+        {"figures": [figure], "is_wide": figure["width"] > WIDE}
+        for figure in read_figures(folder, names)
     ]
+
+
+def read_figures(folder, names):
+    """Return what `read_figure` does for those PNGs of a folder that exist."""
+    paths = [folder / f"{name}.png" for name in names]
+    return [read_figure(path) for path in paths if path.is_file()]
+
+
+def read_figure(path):
+    """Return {"source": data URL, "width": pixels, "caption", "has_photos"} of a PNG."""
+    has_photos = path.stem.endswith(tuple(PHOTO_SHEETS))
+    with Image.open(path) as picture:
+        # A plot has few colours, so it is small without loss; photos are not.
+        source = data_url(picture.convert("RGB"), lossless=not has_photos)
+        width = picture.width
+    return {
+        "source": source,
+        "width": width,
+        "caption": caption_of(path),
+        "has_photos": has_photos,
+    }
+
+
+def training_cards(recipe, photos, seed):
+    """Return the cards of datasets.Photos; without a `seed`, there is no augmentation."""
+    sheet = figures.class_tiles(photos)
+    columns = max(map(len, sheet.values()))
+    classes_per_row = figures.best_columns(len(sheet), choices=(2, 3))
+    title, caption = figures.classes_title(photos), CAPTIONS["first_look"]
+    cards = [photo_card(title, caption, sheet, (columns, columns), classes_per_row)]
+    if seed is not None and (tiles := figures.augmentation_tiles(recipe, photos, seed)):
+        title, caption = figures.AUGMENTATION_TITLE, CAPTIONS["augmentation"]
+        columns = len(tiles), figures.best_columns(len(tiles))
+        cards.append(photo_card(title, caption, {"": tiles}, columns))
+    return [card | {"is_wide": True} for card in cards]
+
+
+def photo_card(title, caption, sheet, columns, headings_per_row=1):
+    """Return a card with photos: {heading: [figures.Tile]}.
+
+    `columns` are those of the photos below a heading, on a desktop and on a phone.
+    """
+    return {
+        "title": title,
+        "caption": caption,
+        "sheet": sheet,
+        "columns": columns,
+        "headings_per_row": headings_per_row,
+    }
+
+
+def fill_rows(cards):
+    """Return cards, two of which fill a row. If one is left over, it fills a row alone."""
+    narrow = [card for card in cards if not card.get("is_wide")]
+    if len(narrow) % 2:
+        narrow[-1]["is_wide"] = True
+        if sheet := narrow[-1].get("sheet"):
+            count, (_, on_a_phone) = len(sheet[""]), narrow[-1]["columns"]
+            narrow[-1]["columns"] = figures.best_columns(count, range(6, 11)), on_a_phone
+    return cards
 
 
 def caption_of(path):
@@ -95,11 +225,17 @@ def caption_of(path):
     return next((text for end, text in CAPTIONS.items() if path.stem.endswith(end)), other)
 
 
-def embed(path):
-    """Return a PNG as a data URL of WebP: a sheet of photos takes a tenth of the bytes."""
+def thumbnail(pixels):
+    """Return a uint8 RGB array as a data URL of a small picture."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    return data_url(picture)
+
+
+def data_url(picture, **options):
+    """Return a Pillow image as a data URL of WebP: photos take a tenth of the bytes of a PNG."""
     webp = io.BytesIO()
-    with Image.open(path) as picture:
-        picture.convert("RGB").save(webp, "WEBP", quality=WEBP_QUALITY)
+    picture.save(webp, "WEBP", quality=WEBP_QUALITY, **options)
     return f"data:image/webp;base64,{base64.b64encode(webp.getvalue()).decode()}"
 
 
