@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as scores_per_class
 
-from pyimagesearch import regression
+from pyimagesearch import images, regression
 from pyimagesearch.report import figures, intervals
 from pyimagesearch.report.answers import percentage
 from pyimagesearch.support import calibration, console, files, similarity
@@ -45,13 +45,7 @@ def save_evaluation(folder, stem, photos, logits, temperature, limit, unlike=Non
     figures.draw_confusion(folder / f"{stem}confusion.png", matrix, classes)
     mistakes = most_confident_mistakes(truth, probabilities, limit)
     uncertain = least_confident_correct(truth, probabilities, limit)
-    titles = {"mistakes": MISTAKES_TITLE, "uncertain": UNCERTAIN_TITLE}
-    shown = {}
-    for (name, title), positions in zip(titles.items(), (mistakes, uncertain), strict=True):
-        shown[name] = [describe(position, photos, probabilities) for position in positions]
-        figures.draw_predictions(folder / f"{stem}{name}.png", title, shown[name])
-    # In ASCII: the name of a file may have bytes that are no valid UTF-8.
-    files.write_text(folder / f"{stem}{SHOWN_FILE}", json.dumps(shown, indent=2))
+    show_predictions(folder, stem, photos, probabilities, mistakes, uncertain)
     figures.draw_reliability(folder / f"{stem}reliability.png", truth, logits, temperature)
     metrics = compute_metrics(truth, probabilities, classes)
     metrics["calibration"] = calibration_metrics(truth, logits, temperature)
@@ -67,6 +61,17 @@ def save_evaluation(folder, stem, photos, logits, temperature, limit, unlike=Non
     console.show(report)
     console.info(f"{stem.removesuffix('_') or 'evaluation'}: {intervals.accuracy_text(metrics)}")
     return metrics, report
+
+
+def show_predictions(folder, stem, photos, probabilities, mistakes, uncertain):
+    """Draw sheets of the predictions at two lists of positions, and list them for report.html."""
+    sheets = (("mistakes", MISTAKES_TITLE, mistakes), ("uncertain", UNCERTAIN_TITLE, uncertain))
+    shown = {}
+    for name, title, positions in sheets:
+        shown[name] = [describe(position, photos, probabilities) for position in positions]
+        figures.draw_predictions(folder / f"{stem}{name}.png", title, shown[name])
+    # In ASCII: the name of a file may have bytes that are no valid UTF-8.
+    files.write_text(folder / f"{stem}{SHOWN_FILE}", json.dumps(shown, indent=2))
 
 
 def evaluate_regression(model, recipe, splits, csvs, recorded, folder):
@@ -102,7 +107,7 @@ def evaluate_phase(network, data, checkpoint, folder):
     validation = compute_outputs(model, inputs, f"validation after {name}", photos.validation)
     model, inputs = data.evaluation_inputs(network)
     outputs = compute_outputs(model, inputs, f"evaluation after {name}", photos.evaluation)
-    training = None
+    training = None  # the photos that predictions are compared with
     if data.number == len(recipe.phases) - 1:
         chosen = photos.training.take(similarity.choose_photos(photos.training.labels))
         inputs = images.read_batches(chosen.paths, recipe.image_size, recipe.batch_size)
@@ -251,7 +256,9 @@ def report_text(metrics, photos, probabilities, mistakes, matrix_file="confusion
 def not_judged(metrics):
     """Return a line that names the classes without evaluation photos, or no line."""
     names = [repr(name) for name, row in metrics["classes"].items() if not row["support"]]
-    return [f"not judged, because they have no evaluation photos: {', '.join(names)}"][: len(names)]
+    if not names:
+        return []
+    return [f"not judged, because they have no evaluation photos: {console.listed(names)}"]
 
 
 def confusion_text(matrix, classes):
