@@ -55,29 +55,31 @@ def untraced():
 
 @pytest.fixture
 def quick_figures(monkeypatch):
-    """Write small noise instead of drawing figures, which takes a third of a tiny training.
+    """Write noise instead of drawing figures, which takes a third of a tiny training.
 
     Every test that trains uses it, except those that use `real_figures`.
     """
 
     def save_noise(path, *_, **__):
         with files.atomic_write(path) as partial:
-            Image.effect_noise((128, 128), 50).save(partial)
-        figures.plt.close()
+            # Wider than a screen, so that a page has to scale it.
+            Image.effect_noise((1300, 4), 50).save(partial)
 
-    # matplotlib takes as long to lay out a sheet of nine photos as to draw it.
-    for name in ("save_figure", "draw_sheet"):
+    for name in REAL_FIGURES:
         monkeypatch.setattr(figures, name, save_noise)
 
 
 @pytest.fixture
-def real_figures(monkeypatch, quick_figures, request):
+def real_figures(monkeypatch, quick_figures):
     """Draw figures for real, although `tiny` uses quick_figures."""
-    monkeypatch.setattr(figures, "save_figure", REAL_FIGURES["save_figure"])
-    monkeypatch.setattr(figures, "draw_sheet", REAL_FIGURES["draw_sheet"])
+    for name, draw in REAL_FIGURES.items():
+        monkeypatch.setattr(figures, name, draw)
 
 
-REAL_FIGURES = {name: getattr(figures, name) for name in ("save_figure", "draw_sheet")}
+REAL_FIGURES = {
+    name: getattr(figures, name)
+    for name in ("draw_confusion", "draw_curves", "draw_reliability", "draw_sheet")
+}
 
 
 def make_photo(path, label, number, size=(40, 30)):
@@ -105,17 +107,18 @@ def tiny_phase(name, **changes):
 
 
 def tiny_recipe(**changes):
-    """Return a recipe that trains in a second: 32 x 32 pixels, batches of 4, 2 + 1 epochs."""
+    """Return a recipe that trains in a second: 32 x 32 pixels, batches of 8, 2 + 1 epochs."""
     row = {
         "source": "Tiny",
         "classes": CLASSES,
         "method": "fine_tune",
         "backbone": "VGG16",
         "image_size": 32,
-        "batch_size": 4,
+        "batch_size": 8,
         "head": Head(pooling="flatten", units=8, dropout=0.5, output="softmax"),
         "augmentation": Augmentation(rotation_degrees=20, horizontal_flip=True),
         "views": 2,
+        "mistakes": 3,
         "phases": (
             tiny_phase("warmup", epochs=2),
             tiny_phase("unfrozen", unfreeze_after="block4_pool"),
@@ -322,16 +325,14 @@ def kept(tmp_path_factory):
 
 
 @pytest.fixture
-def trained(request, copy_dataset, script, kept):
+def trained(copy_dataset, script, kept):
     """Return a function that trains the tiny recipe by a method, once for all tests.
 
-    It returns the classifier's folder; dataset/ and output/ are in the test's own folder. Tests
-    that use real_figures share one training, the others another one.
+    It returns the classifier's folder; dataset/ and output/ are in the test's own folder.
     """
-    figures_name = "real" if "real_figures" in request.fixturenames else "quick"
 
     def train(method="fine_tune"):
-        finished = kept / figures_name / method
+        finished = kept / method
         if not finished.is_dir():
             copy_dataset()
             if method == "logistic_regression":

@@ -38,7 +38,8 @@ class NumberedStore:
 def numbered_data(number=0, count=21, seed=1, **changes):
     """Return the PhaseData of photos that do not exist, with a NumberedStore of 3 views."""
     photos = Photos(tuple(map(Path, map(str, range(count)))), np.arange(count) % 3, CLASSES)
-    recipe, splits = tiny_recipe(**changes), Splits(photos, photos, photos)
+    recipe = tiny_recipe(**{"batch_size": 4} | changes)
+    splits = Splits(photos, photos, photos)
     return PhaseData(recipe, number, splits, seed, Views(3, shared=0), NumberedStore())
 
 

@@ -169,6 +169,7 @@ def test_evaluation_writes_its_pictures_and_lists_pairs_and_mistakes(photos, tmp
     assert [each["photo"] for each in shown["uncertain"]] == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_accuracy_is_reported_and_printed_with_its_interval_and_baseline(photos, tmp_path, capsys):
     line = (
         'accuracy 0.667 on 6 photos (95 % interval 0.30 to 0.90; always predicting "zebra": 0.33)'
@@ -187,6 +188,7 @@ def test_captions_have_both_classes_for_a_mistake_and_one_for_a_correct_predicti
     ]
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_sheets_are_deleted_when_there_are_no_mistakes_and_no_uncertain_photos(photos, tmp_path):
     evaluation.save_evaluation(tmp_path, "", photos, LOGITS, 1, 9)
     sheets = {"mistakes.png", "uncertain.png"}
@@ -197,6 +199,7 @@ def test_sheets_are_deleted_when_there_are_no_mistakes_and_no_uncertain_photos(p
     assert "The most confused pairs" not in text
 
 
+@pytest.mark.usefixtures("quick_figures")
 @pytest.mark.parametrize("temperature", [1, 2])
 def test_metrics_and_text_compare_the_figures_before_and_after_calibration(
     photos, tmp_path, temperature
@@ -216,6 +219,7 @@ def test_metrics_and_text_compare_the_figures_before_and_after_calibration(
     assert f"\n\n{title}\n" in text
 
 
+@pytest.mark.usefixtures("quick_figures")
 def test_mistakes_are_captioned_with_calibrated_probabilities(photos, tmp_path):
     _, text = evaluation.save_evaluation(tmp_path, "", photos, LOGITS, 2, 9)
     assert "2.jpg: Noodles/Pasta predicted as apple (59 %)" in text

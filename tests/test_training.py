@@ -113,7 +113,7 @@ def test_interruption_says_after_which_step_and_leaves_the_finished_epochs(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(training.EpochRecorder, "on_train_batch_end", interrupt)
-    tuning = Tuning(tiny_recipe(phases=(tiny_phase("warmup", epochs=3),)))
+    tuning = Tuning(tiny_recipe(batch_size=4, phases=(tiny_phase("warmup", epochs=3),)))
     with pytest.raises(KeyboardInterrupt, match=r"^warmup: 9 of 18$"):
         tuning.fit()
     with open(tuning.folder / training.HISTORY_FILE) as file:
