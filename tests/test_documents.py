@@ -42,7 +42,7 @@ def small_rows(monkeypatch, thin, random_weights, quick_figures):
     rows = config.RECIPES | {"mine": read_row(OWN_ROW)}
     for name in ("sample", "mine"):
         phase = replace(rows[name].phases[0], epochs=1)
-        rows[name] = replace(rows[name], image_size=32, views=1, phases=(phase,))
+        rows[name] = replace(rows[name], image_size=32, batch_size=64, views=1, phases=(phase,))
     monkeypatch.setattr(config, "RECIPES", rows)
     monkeypatch.setattr(config, "WEIGHTS", random_weights)
     make_own_photos(30)

@@ -268,7 +268,7 @@ def test_vgg16_can_be_cut_at_every_layer_but_its_input():
 
 
 @pytest.mark.parametrize("name", config.RECIPES)
-def test_row_has_a_probability_per_class_and_can_be_cut_where_its_phases_begin(name):
+def test_row_has_a_probability_per_class_and_its_phases_cut_it_and_train_these_layers(name):
     # Small photos give the same layers.
     recipe = replace(config.RECIPES[name], image_size=32)
     network = networks.build(recipe, None)
@@ -276,10 +276,14 @@ def test_row_has_a_probability_per_class_and_can_be_cut_where_its_phases_begin(n
     probabilities = classifier.both_classes(expected)
     assert probabilities.shape == (2, len(recipe.classes))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    head = ["probabilities"] if recipe.head.units is None else ["head_dense", "probabilities"]
     for phase in recipe.phases:
         frozen_part, trained_part = networks.split_at(network, phase.unfreeze_after)
         halves = output_of(trained_part, output_of(frozen_part, make_photos(2)))
         np.testing.assert_allclose(halves, expected, atol=1e-5)
+        networks.unfreeze_after(network, phase.unfreeze_after)
+        trained = [layer.name for layer in network.layers if layer.trainable_weights]
+        assert trained == TRAINED_LAYERS[name, phase.name] + head
 
 
 @pytest.mark.parametrize(
@@ -483,17 +487,6 @@ TRAINED_LAYERS = {
     ("digits", "warmup"): [],
     ("digits", "unfrozen"): BLOCK5,
 }
-
-
-@pytest.mark.parametrize("name", config.RECIPES)
-def test_phases_of_a_row_train_these_layers_of_the_backbone(name):
-    recipe = replace(config.RECIPES[name], image_size=32)
-    network = networks.build(recipe, None)
-    head = ["probabilities"] if recipe.head.units is None else ["head_dense", "probabilities"]
-    for phase in recipe.phases:
-        networks.unfreeze_after(network, phase.unfreeze_after)
-        trained = [layer.name for layer in network.layers if layer.trainable_weights]
-        assert trained == TRAINED_LAYERS[name, phase.name] + head
 
 
 def test_first_phase_changes_the_head_and_no_weight_of_the_backbone(network):
