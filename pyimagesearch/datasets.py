@@ -124,6 +124,7 @@ class Checked(NamedTuple):
     stamp: list  # files.file_stamp
     digest: str  # SHA-256 of the file
     error: str | None  # why it cannot be used
+    is_blank: bool = False  # it was decoded in this run, and is nearly black or white all over
 
 
 def check_photos(found, record):
@@ -138,12 +139,13 @@ def check_photos(found, record):
         known = earlier.get(name)
         if known and known["stamp"] == stamp:
             return Checked(photo, name, stamp, known["digest"], None)
-        data, error = photo.path.read_bytes(), None
+        data = photo.path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
         try:
-            images.read_rgb(data)
+            is_blank = images.is_blank(images.read_rgb(data, images.SCREEN_SIZE))
         except images.BrokenPhoto as broken:
-            error = str(broken)
-        return Checked(photo, name, stamp, hashlib.sha256(data).hexdigest(), error)
+            return Checked(photo, name, stamp, digest, str(broken))
+        return Checked(photo, name, stamp, digest, None, is_blank)
 
     return images.read_ahead(check, found.originals, 4 * images.READER_THREADS)
 
@@ -315,6 +317,7 @@ def copy_photo(original, target, force):
 
 def report_problems(recipe, checked, results, folder, split_names):
     """Warn of everything in the dataset that looks wrong."""
+    copies.report_blank([each.original.path for each in checked if each.is_blank])
     counts = Counter(result.original.split for result in results)
     for split, official in (recipe.official_counts or {}).items():
         if counts[split] != official:

@@ -1,6 +1,7 @@
 """The only place where pixels come in: read a photo, resize it, augment it, make batches."""
 
 import itertools
+import math
 import struct
 import warnings
 from collections import deque
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from pyimagesearch.recipe import height_and_width
 from pyimagesearch.support import sources
@@ -24,9 +25,19 @@ cv2.setNumThreads(1)
 # be meant to fill the memory. Pillow refuses photos of more than twice MAX_IMAGE_PIXELS.
 LARGEST_PHOTO = 250_000_000
 Image.MAX_IMAGE_PIXELS = LARGEST_PHOTO // 2
+# Photos with more pixels are decoded one after the other, so that they do not fill the memory: a
+# photo of 200 million pixels takes 1 GB. It is one thread that does so, and not a lock, because the
+# memory that a thread has freed is only used again by the same thread.
+LARGE_PHOTO = 25_000_000
+LARGE_PHOTOS = ThreadPoolExecutor(1)
+STRIP_ROWS = 64
+
+# Bytes of text or of a colour profile in a PNG. They are not used, but Pillow would refuse a photo
+# with more than 1 MB of them.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 100_000_000
 
 # The formats to try, independent of the file's name. PostScript is not among them, because Pillow
-# would run Ghostscript to read it.
+# would run Ghostscript to read it. `formats_for` adds HEIF.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 
 # Pillow's decoders raise all of these for damaged files.
@@ -34,6 +45,10 @@ DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError),
     *(RuntimeError, struct.error),
 )
+
+# A photo without a brighter pixel is black to the eye. 12 bits in 16 bits reach 15 of 255 levels.
+BLACKEST = 15
+WHITE_IS_ZERO = 0  # a value of a TIFF's PhotometricInterpretation
 
 # EXIF orientation -> the operation that makes a photo upright. Pillow's own exif_transpose also
 # rewrites the other EXIF tags, and fails if a camera wrote an invalid one.
@@ -68,11 +83,11 @@ def read_rgb(source, at_least=None):
 
     With `at_least`, a large JPEG is decoded at a half, a quarter or an eighth of its size, but with
     at least this many pixels along each side. For 12 million pixels, as from a phone, this takes a
-    quarter of the time.
+    quarter of the time. In other formats, photos of more than LARGE_PHOTO pixels are shrunk.
 
     Raises:
-        BrokenPhoto: the file is not a photo, is damaged or cut short, has too many pixels, or has
-            a kind of pixels without defined colours.
+        BrokenPhoto: the file is not a photo, is damaged or cut short, has too many pixels for the
+            limit or the memory, or has a kind of pixels without defined colours.
         OSError: the file cannot be opened.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -81,41 +96,110 @@ def read_rgb(source, at_least=None):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(BytesIO(data), formats=FORMATS) as picture:
-                if at_least is not None:
-                    picture.draft(None, (at_least, at_least))
-                # Pillow raises if the file is cut short. OpenCV would fill the rest with grey.
-                picture.load()
-                return np.asarray(to_rgb(turn_upright(picture)))
+            with Image.open(BytesIO(data), formats=formats_for(data)) as picture:
+                return decode(picture, at_least)
+    except BrokenPhoto:
+        raise
     except Image.DecompressionBombError as error:
         raise BrokenPhoto(f"more than {LARGEST_PHOTO:,} pixels") from error
     except Image.UnidentifiedImageError as error:
-        raise BrokenPhoto("not a picture") from error
+        raise BrokenPhoto("not a picture of a known kind") from error
+    except MemoryError as error:
+        raise BrokenPhoto("it does not fit into the free memory") from error
     except DECODER_ERRORS as error:
-        raise BrokenPhoto(f"damaged: {error}") from error
+        raise BrokenPhoto(f"damaged: {str(error).strip()}") from error
 
 
-def turn_upright(picture):
-    """Return a Pillow image turned as its EXIF orientation demands, if it has one."""
+def formats_for(data):
+    """Return the names of the formats to try for the bytes of a file."""
+    if data[4:8] != b"ftyp":
+        return FORMATS
+    # HEIF, as from an iPhone, or AVIF. The import takes longer than reading most photos.
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    return (*FORMATS, "HEIF")
+
+
+def decode(picture, at_least):
+    """Return the pixels of an open Pillow image as read_rgb does."""
+    pixels = math.prod(picture.size)
+    # The draft of other formats would be an embedded thumbnail.
+    if at_least is not None and picture.format in ("JPEG", "MPO"):
+        picture.draft(None, (at_least, at_least))
+    if "progressive" not in picture.info:
+        # A progressive JPEG is in memory as a whole before it is reduced. Others are not.
+        pixels = math.prod(picture.size)
+    if pixels <= LARGE_PHOTO:
+        return to_array(picture, at_least)
+    return LARGE_PHOTOS.submit(to_array, picture, at_least).result()
+
+
+def to_array(picture, at_least):
+    """Load the pixels of a Pillow image and return them as read_rgb does."""
+    # Pillow raises if the file is cut short. OpenCV would fill the rest with grey.
+    picture.load()
+    is_large = math.prod(picture.size) > LARGE_PHOTO
+    shades = to_8_bits(picture)
+    rgb = in_strips(shades, at_least) if is_large else to_rgb(shades)
+    pixels = np.asarray(turn_upright(rgb, picture))
+    picture.close()  # frees its memory before the next photo
+    return pixels
+
+
+def turn_upright(rgb, picture):
+    """Return an image turned as the EXIF orientation of the Pillow image `picture` demands."""
     try:
         operation = UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation))
     except DECODER_ERRORS:
         # Some programs write invalid EXIF data. The pixels are intact.
+        return rgb
+    return rgb if operation is None else rgb.transpose(operation)
+
+
+def to_8_bits(picture):
+    """Return a Pillow image with 8 bits per channel. Greyscale photos can have up to 16."""
+    tags = getattr(picture, "tag_v2", {})  # of a TIFF
+    if picture.mode == "F" or (picture.mode == "I" and tags):
+        numbers = "32-bit floats" if picture.mode == "F" else "signed or 32-bit integers"
+        raise BrokenPhoto(f"{numbers} have no defined black and white")
+    if not picture.mode.startswith("I"):
         return picture
-    return picture if operation is None else picture.transpose(operation)
+    (bits,) = tags.get(ExifTags.Base.BitsPerSample, (16,))
+    white = 2**bits - 1
+    grey = np.clip(np.asarray(picture), 0, white) // (white // 255)
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == WHITE_IS_ZERO:
+        grey = 255 - grey
+    return Image.fromarray(grey.astype(np.uint8))
 
 
 def to_rgb(picture):
-    """Return a Pillow image of any mode as RGB, with white instead of transparent pixels."""
-    if picture.mode.startswith("I"):
-        # 16 bits per pixel: 65535 / 257 is 255.
-        picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) // 257).astype(np.uint8))
-    if picture.mode == "F":
-        raise ValueError("32-bit floats have no defined black and white")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    background = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(background, picture.convert("RGBA")).convert("RGB")
+    """Return a Pillow image of 8 bits per channel as RGB, with white instead of transparency."""
+    if picture.has_transparency_data:
+        background = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(background, picture.convert("RGBA"))
+    # `convert` copies the pixels also if there is nothing to convert.
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def in_strips(picture, at_least):
+    """Return a large Pillow image as to_rgb does, but shrunk as a large JPEG is.
+
+    It is converted in strips, because a whole copy of it can take a gigabyte.
+    """
+    width, height = picture.size
+    factor = 1 if at_least is None else max(1, min(width, height) // at_least)
+    step = factor * STRIP_ROWS
+    strips = [
+        to_rgb(picture.crop((0, top, width, min(top + step, height)))).reduce(factor)
+        for top in range(0, height, step)
+    ]
+    return Image.fromarray(np.concatenate([np.asarray(strip) for strip in strips]))
+
+
+def is_blank(photo):
+    """Return True if a uint8 photo is nearly black or nearly white all over."""
+    return photo.max() <= BLACKEST or photo.min() >= 255 - BLACKEST
 
 
 def resize(photo, size):

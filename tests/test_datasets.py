@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from conftest import (
     CLASSES,
@@ -18,6 +19,7 @@ from conftest import (
     make_photo,
     tiny_recipe,
 )
+from PIL import Image
 
 from pyimagesearch import config, datasets, images
 from pyimagesearch.recipe import Split, folder_name
@@ -172,12 +174,30 @@ def test_files_of_archivers_and_operating_systems_are_skipped(tiny, build, make)
     assert out.splitlines()[-1].split() == ["all", "9", "6", "6"]
 
 
+def test_photos_are_used_whatever_their_suffix_and_blank_ones_are_counted(tiny, build):
+    make_flat_download("Tiny")
+    (TRAINING / "0_0.jpg").rename(TRAINING / "0_0")
+    (TRAINING / "0_1.jpg").rename(TRAINING / "0_1.JFIF")
+    pillow_heif.register_heif_opener()
+    Image.open(TRAINING / "0_2.jpg").save(TRAINING / "0_2.heic")
+    for name in ("1_0.png", "1_1.png"):
+        Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(TRAINING / name)
+    _, messages = build()
+    assert {"0_0", "0_1.JFIF", "0_2.heic"} <= names(ZEBRAS)
+    assert "not photos" not in messages
+    assert (
+        "[WARN] photos that are nearly black or nearly white all over: 2, the first "
+        "Tiny/training/1_0.png. Open it"
+    ) in messages
+
+
 def test_files_that_are_not_photos_are_reported_although_no_photo_is_left(flat, script):
     for path in TRAINING.iterdir():
-        path.rename(path.with_suffix(".heic"))
+        path.write_bytes(b"a video")
+        path.rename(path.with_suffix(".mov"))
     status, _, messages = script("build_dataset")
     assert status == 2
-    assert "files in Tiny that are not photos: 9 (9 .heic)" in messages
+    assert "files in Tiny that are not photos: 9 (9 .mov)" in messages
     assert_one_error(messages, "no photos for training")
 
 
@@ -220,7 +240,7 @@ def test_copies_keep_date_and_bytes_and_the_download_is_not_changed(flat, build)
 def test_a_second_run_decodes_and_changes_nothing(flat, build, monkeypatch):
     build()
     before = snapshot("dataset", "*.jpg")
-    monkeypatch.setattr(images, "read_rgb", lambda data: pytest.fail("decoded again"))
+    monkeypatch.setattr(images, "read_rgb", lambda *_: pytest.fail("decoded again"))
     _, messages = build()
     assert snapshot("dataset", "*.jpg") == before
     assert rejected() == {}
@@ -295,7 +315,7 @@ def test_damaged_photos_are_left_out_and_listed_with_the_reason(flat, build):
     reasons = rejected()
     assert set(reasons) == {f"Tiny/training/{label}_0.jpg" for label in range(3)}
     assert "runcated" in reasons["Tiny/training/0_0.jpg"]
-    assert reasons["Tiny/training/1_0.jpg"] == "not a picture"
+    assert reasons["Tiny/training/1_0.jpg"] == "not a picture of a known kind"
     assert reasons["Tiny/training/2_0.jpg"] == "the file is empty"
     assert out.splitlines()[-1].split() == ["all", "6", "6", "6"]
     assert not leftovers()
@@ -470,13 +490,13 @@ def test_a_link_to_a_photo_is_copied_as_a_photo(flat, build):
 def check_until_stopped(real, calls):
     """Return a read_rgb that raises Ctrl-C at the eighth photo."""
 
-    def read(data):
-        calls.append(data)
+    def read(*arguments):
+        calls.append(arguments)
         if len(calls) == 8:
             raise KeyboardInterrupt
         if len(calls) > 8:
             time.sleep(0.2)  # gives the main thread time to stop the others
-        return real(data)
+        return real(*arguments)
 
     return read
 

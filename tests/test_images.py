@@ -2,28 +2,36 @@
 
 import contextlib
 import io
+import os
 import re
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 import sklearn.datasets
-from conftest import make_photo, tiny_recipe
-from PIL import Image, features
+from conftest import ROOT, make_photo, tiny_recipe
+from PIL import Image, PngImagePlugin, features
 from scipy import ndimage
 
 from pyimagesearch import config, images
 from pyimagesearch.recipe import Augmentation
+from pyimagesearch.support import photo_files
 from pyimagesearch.support.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
 LEFT, RIGHT = (200, 30, 40), (20, 60, 180)
-FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tif": "TIFF"}
+FORMATS = {
+    **{"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tif": "TIFF"},
+    "heic": "HEIF",
+}
 EXIF_ORIENTATION = 0x0112
 
 
@@ -52,13 +60,197 @@ def write(path, data):
     return path
 
 
-# Formats and colours
+# Formats, colours and orientations
+
+# The colours of four_colours(), of its greys and of its black and white, from the top left by rows.
+COLOURS = np.array([[200, 30, 40], [20, 60, 180], [240, 200, 60], [90, 140, 80]])
+GREYS = np.array([[30] * 3, [90] * 3, [160] * 3, [240] * 3])
+BLACK_AND_WHITE = np.array([[0] * 3, [255] * 3, [255] * 3, [0] * 3])
+ALPHA = 128
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp", "a.tif"])
-def test_read_rgb_reads_every_common_format(name):
-    Image.fromarray(two_colours()).save(name)
-    assert_two_colours(images.read_rgb(name), 12)
+def quarters(colours):
+    """Return a picture of 32 x 24 pixels whose quarters have these colours."""
+    rows = np.reshape(colours, (2, 2, 3)).repeat(12, axis=0).repeat(16, axis=1)
+    return Image.fromarray(rows.astype(np.uint8))
+
+
+def with_alpha(mode="RGBA"):
+    """Return the picture of COLOURS or GREYS with half transparent pixels."""
+    picture = quarters(COLOURS if mode == "RGBA" else GREYS).convert(mode)
+    picture.putalpha(ALPHA)
+    return picture
+
+
+def clear_palette(picture):
+    """Return a palette picture whose last quarter has the transparent colour."""
+    palette = picture.quantize(4)
+    palette.info["transparency"] = palette.getpixel((24, 18))
+    return palette
+
+
+def deep(colours, bits=16):
+    """Return the grey picture of these colours with 16 bits per pixel, of which `bits` are used."""
+    grey = np.asarray(quarters(colours).convert("L"), np.uint16)
+    return Image.fromarray(grey * 257 >> 16 - bits)
+
+
+def turned(orientation):
+    """Return the picture of COLOURS as it is stored so that this EXIF orientation restores it."""
+    undo = {6: 8, 8: 6}.get(orientation, orientation)
+    picture = quarters(COLOURS)
+    return picture if undo == 1 else picture.transpose(images.UPRIGHT[undo])
+
+
+def exif_with(orientation):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    return exif.tobytes()
+
+
+COLOUR, GREY = quarters(COLOURS), quarters(GREYS).convert("L")
+BINARY = quarters(BLACK_AND_WHITE).convert("1")
+COLOURS_ON_WHITE, GREYS_ON_WHITE = (
+    np.round(colours * ALPHA / 255 + 255 - ALPHA) for colours in (COLOURS, GREYS)
+)
+CLEAR_QUARTER = np.vstack([COLOURS[:3], [[255] * 3]])
+WHITE_IS_ZERO = {"tiffinfo": {0x0106: 0}}
+# File name: (picture, the colours that a person sees, options of Pillow's save).
+SAVED = {
+    **{
+        f"a.{suffix}": (COLOUR, COLOURS, {"format": kind, "quality": 95})
+        for suffix, kind in [
+            *(("jpg", "JPEG"), ("JPE", "JPEG"), ("jfif", "JPEG"), ("webp", "WEBP")),
+            *(("avif", "AVIF"), ("heic", "HEIF"), ("png", "PNG"), ("gif", "GIF"), ("bmp", "BMP")),
+            *(("tif", "TIFF"), ("ppm", "PPM"), ("jp2", "JPEG2000")),
+        ]
+    },
+    "no suffix": (COLOUR, COLOURS, {"format": "JPEG", "quality": 95}),
+    "two pictures.mpo": (COLOUR, COLOURS, {"save_all": True, "append_images": [GREY]}),
+    "CMYK.jpg": (COLOUR.convert("CMYK"), COLOURS, {"quality": 95}),
+    "CMYK.tif": (COLOUR.convert("CMYK"), COLOURS, {}),
+    "YCbCr.jpg": (COLOUR.convert("YCbCr"), COLOURS, {"quality": 95}),
+    "grey.jpg": (GREY, GREYS, {}),
+    "grey.png": (GREY, GREYS, {}),
+    "grey, white is zero.tif": (GREY, GREYS, WHITE_IS_ZERO),
+    "1 bit.png": (BINARY, BLACK_AND_WHITE, {}),
+    "1 bit.tif": (BINARY, BLACK_AND_WHITE, {"compression": "group4"}),
+    "16 bits.png": (deep(GREYS), GREYS, {}),
+    "16 bits.tif": (deep(GREYS), GREYS, {}),
+    "16 bits, white is zero.tif": (deep(255 - GREYS), GREYS, WHITE_IS_ZERO),
+    "palette.png": (COLOUR.quantize(4), COLOURS, {}),
+    "palette.tif": (COLOUR.quantize(4), COLOURS, {}),
+    "clear colour.png": (clear_palette(COLOUR), CLEAR_QUARTER, {}),
+    "clear colour.gif": (clear_palette(COLOUR), CLEAR_QUARTER, {}),
+    "half clear.png": (with_alpha(), COLOURS_ON_WHITE, {}),
+    "half clear.webp": (with_alpha(), COLOURS_ON_WHITE, {"lossless": True}),
+    "half clear.heic": (with_alpha(), COLOURS_ON_WHITE, {"quality": 95}),
+    "half clear, grey.png": (with_alpha("LA"), GREYS_ON_WHITE, {}),
+    "half clear, grey.tif": (with_alpha("LA"), GREYS_ON_WHITE, {}),
+    **{
+        f"turned {number}.{suffix}": (
+            turned(number),
+            COLOURS,
+            {"quality": 95, "exif": exif_with(number)},
+        )
+        for suffix, numbers in {"jpg": range(1, 9), "heic": (3, 5, 6, 8)}.items()
+        for number in numbers
+    },
+    **{
+        f"turned.{suffix}": (turned(6), COLOURS, {"quality": 95, "exif": exif_with(6)})
+        for suffix in ("png", "webp", "tif", "avif")
+    },
+}
+
+
+def centres(pixels):
+    """Return the colours in the middle of the four quarters of a picture, (4, 3)."""
+    return pixels[6::12, 8::16].reshape(4, 3).astype(int)
+
+
+def save(name):
+    """Write a picture of SAVED; return the colours that it shows."""
+    picture, colours, options = SAVED[name]
+    pillow_heif.register_heif_opener()  # to write HEIF; reading must not need it
+    picture.save(name, **options)
+    Image.OPEN.pop("HEIF", None)
+    return colours
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_read_rgb_shows_a_photo_as_a_person_sees_it(name):
+    colours = save(name)
+    photo = images.read_rgb(name)
+    assert photo.dtype == np.uint8
+    assert photo.shape == (24, 32, 3)
+    np.testing.assert_allclose(centres(photo), colours, atol=6)
+    assert photo_files.is_photo(Path(name))
+
+
+def test_read_rgb_reads_the_same_pixels_as_opencv():
+    # OpenCV has no HEIF, ignores transparency, does not turn AVIF, and fails on a turned TIFF.
+    others = [name for name in SAVED if not re.search("heic|clear|turned.(avif|tif)", name)]
+    for name in others:
+        save(name)
+        pixels = cv2.imread(name)[..., ::-1]
+        np.testing.assert_allclose(images.read_rgb(name), pixels.astype(int), atol=1, err_msg=name)
+
+
+def test_read_rgb_reads_heif_with_the_brand_of_any_image():
+    save("a.heic")
+    data = Path("a.heic").read_bytes().replace(b"ftypheic", b"ftypmif1", 1)
+    np.testing.assert_array_equal(images.read_rgb(data), images.read_rgb("a.heic"))
+
+
+def test_read_rgb_imports_the_heif_decoder_only_for_a_file_that_needs_it(monkeypatch):
+    for name in ("a.jpg", "a.heic"):
+        save(name)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    images.read_rgb("a.jpg")
+    with pytest.raises(ImportError):
+        images.read_rgb("a.heic")
+
+
+def test_read_rgb_reads_16_bits_of_each_colour():
+    pixels = np.asarray(COLOUR)[..., ::-1].astype(np.uint16) * 257
+    for name in ("a.png", "a.tif"):
+        cv2.imwrite(name, pixels)
+        np.testing.assert_array_equal(images.read_rgb(name), COLOUR)
+
+
+def test_read_rgb_reads_a_tiff_of_12_bits():
+    low, high = 1, 4095
+    packed = (low << 12 | high).to_bytes(3)
+    entries = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (278, 1), (279, 3)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    data = b"II*\0" + struct.pack("<I", 12) + packed + b"\0" + struct.pack("<H", 8) + directory
+    photo = images.read_rgb(data + bytes(4))
+    np.testing.assert_array_equal(photo[0, :, 0], [0, 255])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "reason"), [(np.float32, "32-bit floats"), (np.int32, "signed or 32-bit integers")]
+)
+def test_read_rgb_refuses_numbers_whose_black_and_white_are_unknown(dtype, reason):
+    Image.fromarray(np.arange(256, dtype=dtype).reshape(16, 16)).save("a.tif")
+    with pytest.raises(images.BrokenPhoto, match=f"^{reason} have no defined black and white"):
+        images.read_rgb("a.tif")
+
+
+def test_read_rgb_reads_a_png_with_more_metadata_than_pixels():
+    text = PngImagePlugin.PngInfo()
+    text.add_text("comment", "x" * 3_000_000, zip=True)
+    COLOUR.save("a.png", pnginfo=text, icc_profile=bytes(2_000_000))
+    np.testing.assert_array_equal(images.read_rgb("a.png"), COLOUR)
+
+
+@pytest.mark.parametrize(
+    ("colours", "bits", "expected"),
+    [(GREYS, 16, False), (GREYS, 12, True), (GREYS * 0, 16, True), (GREYS * 0 + 250, 16, True)],
+)
+def test_photo_that_is_black_or_white_all_over_is_blank(colours, bits, expected):
+    deep(colours, bits).save("a.png")
+    assert images.is_blank(images.read_rgb("a.png")) == expected
 
 
 def test_read_rgb_reads_bytes_like_the_file():
@@ -73,105 +265,10 @@ def test_read_rgb_ignores_a_wrong_suffix(kind):
     np.testing.assert_array_equal(images.read_rgb(encoded(kind)), images.read_photo(str(path)))
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
-def test_read_rgb_converts_the_colour_modes_of_jpegs(mode):
-    Image.fromarray(two_colours()).convert(mode).save("a.jpg", quality=95)
-    assert_two_colours(images.read_rgb("a.jpg"))
-
-
-def test_read_rgb_converts_a_palette_to_its_colours():
-    Image.fromarray(two_colours()).quantize(2).save("a.png")
-    assert Image.open("a.png").mode == "P"
-    assert_two_colours(images.read_rgb("a.png"), 1)
-
-
-@pytest.mark.parametrize(("mode", "left"), [("L", 90), ("1", 0)])
-def test_read_rgb_repeats_grey_in_three_channels(mode, left):
-    grey = Image.new("L", (32, 24), 255)
-    grey.paste(left, (0, 0, 16, 24))
-    grey.convert(mode).save("a.png")
-    assert Image.open("a.png").mode == mode
-    photo = images.read_rgb("a.png")
-    assert photo.shape == (24, 32, 3)
-    np.testing.assert_array_equal(photo[12, 5], [left] * 3)
-    np.testing.assert_array_equal(photo[12, 27], [255] * 3)
-
-
-def test_read_rgb_keeps_the_brightness_of_16_bit_photos():
-    grey = np.full((24, 32), 65535, np.uint16)
-    grey[:, :16] = 100 * 257
-    Image.fromarray(grey).save("grey.png")
-    photo = images.read_rgb("grey.png")
-    np.testing.assert_array_equal(photo[12, 5], [100, 100, 100])
-    np.testing.assert_array_equal(photo[12, 27], [255, 255, 255])
-    cv2.imwrite("rgb.png", two_colours()[..., ::-1].astype(np.uint16) * 257)
-    assert_two_colours(images.read_rgb("rgb.png"))
-
-
-def test_read_rgb_refuses_floats_because_their_range_is_unknown():
-    Image.fromarray(np.zeros((4, 4), np.float32)).save("a.tif")
-    with pytest.raises(images.BrokenPhoto, match="32-bit floats"):
-        images.read_rgb("a.tif")
-
-
 def test_read_rgb_returns_the_first_frame_of_an_animation():
     frames = [Image.fromarray(two_colours()), Image.new("RGB", (32, 24), "white")]
     frames[0].save("a.gif", save_all=True, append_images=frames[1:])
     assert_two_colours(images.read_rgb("a.gif"), 12)
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.webp"])
-def test_read_rgb_shows_white_where_a_photo_is_transparent(name):
-    rgba = np.dstack([two_colours(), np.full((24, 32), 255, np.uint8)])
-    rgba[:, 16:, 3] = 0
-    Image.fromarray(rgba).save(name)
-    photo = images.read_rgb(name)
-    np.testing.assert_allclose(photo[12, 5].astype(int), LEFT, atol=12)
-    np.testing.assert_array_equal(photo[12, 27], [255, 255, 255])
-
-
-def test_read_rgb_mixes_half_transparent_pixels_with_white():
-    grey = np.dstack([np.zeros((4, 4), np.uint8), np.full((4, 4), 128, np.uint8)])
-    Image.fromarray(grey, "LA").save("a.png")
-    np.testing.assert_allclose(images.read_rgb("a.png"), 127, atol=1)
-
-
-def test_read_rgb_shows_white_for_the_transparent_colour_of_a_palette():
-    palette = Image.fromarray(two_colours()).quantize(2)
-    palette.save("a.png", transparency=palette.getpixel((27, 12)))
-    photo = images.read_rgb("a.png")
-    np.testing.assert_allclose(photo[12, 5].astype(int), LEFT, atol=1)
-    np.testing.assert_array_equal(photo[12, 27], [255, 255, 255])
-
-
-# Orientation
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_read_rgb_turns_a_photo_upright(orientation):
-    stored = {
-        1: lambda p: p,
-        2: lambda p: p[:, ::-1],
-        3: lambda p: p[::-1, ::-1],
-        4: lambda p: p[::-1],
-        5: lambda p: p.transpose(1, 0, 2),
-        6: lambda p: np.rot90(p),
-        7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
-        8: lambda p: np.rot90(p, -1),
-    }[orientation](two_colours())
-    exif = Image.Exif()
-    exif[EXIF_ORIENTATION] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save("turned.jpg", exif=exif, quality=95)
-    assert_two_colours(images.read_rgb("turned.jpg"))
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
-def test_read_rgb_turns_every_format_with_an_orientation_once(name):
-    exif = Image.Exif()
-    exif[EXIF_ORIENTATION] = 6
-    stored = Image.fromarray(np.ascontiguousarray(np.rot90(two_colours())))
-    stored.save(name, exif=exif, quality=95)
-    assert_two_colours(images.read_rgb(name), 12)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +327,73 @@ def test_read_rgb_refuses_a_jpeg_cut_short_also_at_a_reduced_size(real_photo):
         images.read_rgb(data[: len(data) // 2], 100)
 
 
+@pytest.fixture
+def large(monkeypatch):
+    """Let every photo of more than 500 pixels count as large, and be converted in short strips."""
+    monkeypatch.setattr(images, "LARGE_PHOTO", 500)
+    monkeypatch.setattr(images, "STRIP_ROWS", 2)
+
+
+@pytest.mark.parametrize("name", ["a.png", "clear colour.png", "16 bits, white is zero.tif"])
+def test_large_photo_is_read_in_strips_like_any_other(large, name):
+    colours = save(name)
+    small = images.read_rgb(name, 8)
+    assert small.shape == (8, 11, 3)
+    np.testing.assert_allclose(small[[1, 1, 6, 6], [1, 9, 1, 9]].astype(int), colours, atol=2)
+    np.testing.assert_array_equal(centres(images.read_rgb(name)), colours)
+
+
+def test_large_photo_is_turned_upright_after_it_was_shrunk(large):
+    save("turned.png")
+    assert images.read_rgb("turned.png", 12).shape == (12, 16, 3)
+    np.testing.assert_array_equal(centres(images.read_rgb("turned.png")), COLOURS)
+
+
+def test_large_photos_are_decoded_one_at_a_time(large, monkeypatch):
+    save("a.png")
+    decoding, most = [], []
+
+    def slow(*_):
+        decoding.append(1)
+        most.append(len(decoding))
+        time.sleep(0.01)
+        decoding.pop()
+
+    monkeypatch.setattr(images, "to_array", slow)
+    list(images.read_ahead(images.read_rgb, ["a.png"] * 8, 8))
+    assert most == [1] * 8
+
+
+def test_photo_that_does_not_fit_into_the_memory_is_refused(monkeypatch):
+    def fill_memory(*_):
+        raise MemoryError
+
+    save("a.png")
+    monkeypatch.setattr(images, "to_array", fill_memory)
+    with pytest.raises(images.BrokenPhoto, match="does not fit into the free memory"):
+        images.read_rgb("a.png")
+
+
+MEASURE_MEMORY = """
+import resource, sys
+from PIL import Image
+from pyimagesearch import images
+Image.new("RGB", (12_500, 8_000)).save("large.png", compress_level=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+list(images.read_ahead(lambda name: images.read_rgb(name, 448), ["large.png"] * 4, 4))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, ru_maxrss is not in kilobytes")
+def test_four_photos_of_100_million_pixels_take_the_memory_of_one():
+    command = [sys.executable, "-c", MEASURE_MEMORY]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    assert int(run.stdout) * 1000 < 200e6  # the first photo was made in the same memory
+
+
 def test_resize_averages_areas_when_it_shrinks():
     chequered = np.indices((200, 200)).sum(axis=0)[..., None] % 2 * np.full(3, 255)
     small = images.resize(chequered.astype(np.uint8), 50)
@@ -283,6 +447,7 @@ def picture():
 def encoded(kind):
     """Return the bytes of picture() in a format."""
     data = io.BytesIO()
+    pillow_heif.register_heif_opener()
     picture().save(data, FORMATS.get(kind, kind))
     return data.getvalue()
 

@@ -1,16 +1,45 @@
 import unicodedata
 from pathlib import Path
 
+import pillow_heif
 import pytest
+from PIL import Image
 
 from pyimagesearch.support import photo_files
 from pyimagesearch.support.errors import UserError
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "LOUD.JPG", "dots.in.name.jpeg", "a.webp", "a b.tiff"])
+@pytest.mark.parametrize("name", ["a.jpg", "LOUD.HEIC", "dots.in.name.jpeg", "a.webp", "a b.tiff"])
 def test_photo_is_recognized_by_its_suffix(tmp_path, name):
     (tmp_path / name).touch()
     assert photo_files.is_photo(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "JPEG2000", "TIFF", "AVIF", "HEIF"]
+)
+def test_photo_without_a_suffix_is_recognized_by_its_first_bytes(tmp_path, kind):
+    pillow_heif.register_heif_opener()
+    Image.new("RGB", (16, 16)).save(tmp_path / "photo", kind)
+    assert photo_files.is_photo(tmp_path / "photo")
+    (tmp_path / "photo").rename(tmp_path / "Dr. Smith")
+    assert photo_files.is_photo(tmp_path / "Dr. Smith") == (kind != "TIFF")
+
+
+def test_raw_file_of_a_camera_is_not_a_photo_although_it_begins_like_a_tiff(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.nef", "TIFF")
+    assert not photo_files.is_photo(tmp_path / "a.nef")
+
+
+def test_others_are_counted_by_kind_without_hidden_files(tmp_path, capsys):
+    names = ["a.mov", "b.MOV", "c.nef", "without", "Thumbs.db", "._a.jpg", "a.jpg"]
+    for name in names:
+        (tmp_path / name).write_text("not a photo")
+    photo_files.report_others("here", [tmp_path / name for name in names])
+    assert capsys.readouterr().err == (
+        "[INFO] files in here that are not photos: 4 (2 .mov, 1 .nef, 1 without suffix). If some "
+        "of them are photos, save them as JPEG\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "jpg", "._a.jpg", ".partial.jpg", "a.jpg.zip"])

@@ -32,6 +32,14 @@ def test_expand_replaces_a_folder_by_the_photos_in_it_and_below_by_name():
     assert list(sources.expand(["in"])) == ["in/a.jpg", "in/b.jpg", "in/deep/c.png"]
 
 
+def test_expand_counts_the_files_of_a_folder_that_are_not_photos(capsys):
+    make_photos("in/a.jpg", "in/deep/b.jpg")
+    for name in ("in/a.nef", "in/deep/b.nef", "in/deep/.hidden"):
+        Path(name).write_text("not a photo")
+    assert list(sources.expand(["in"])) == ["in/a.jpg", "in/deep/b.jpg"]
+    assert "files in in that are not photos: 2 (2 .nef)" in capsys.readouterr().err
+
+
 def test_expand_leaves_hidden_folders_out_unless_they_are_named():
     make_photos(
         "in/a.jpg", "in/.thumbnails/a.jpg", "in/b/.ipynb_checkpoints/b.jpg", "in/__MACOSX/a.jpg"

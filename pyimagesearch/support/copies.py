@@ -133,6 +133,15 @@ def report_rejected(path, rejected):
         )
 
 
+def report_blank(paths):
+    """Warn of photos that show nothing, such as those that use only 12 of their 16 bits."""
+    if paths:
+        console.warn(
+            f"photos that are nearly black or nearly white all over: {len(paths):,}, the first "
+            f"{paths[0]}. Open it: if it should show something, save it as JPEG"
+        )
+
+
 def report_duplicates(photos):
     """Warn of photos (digest, split, path) that have the same content in more than one split."""
     paths, splits = defaultdict(list), defaultdict(set)

@@ -14,7 +14,6 @@ or two more folders.
 import difflib
 import os
 import re
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -457,26 +456,17 @@ def report_unused_files(source, used):
 
     These are in folders below those of the `used` photos, such as <class>/2023/.
     """
-    suffixes, deeper = Counter(), []
-    folders_with_photos = {path.parent for path in used}
+    unused, folders_with_photos = [], {path.parent for path in used}
     for folder, subfolders, names in os.walk(source):
         # os.walk does not enter what is removed from this list.
         subfolders[:] = [name for name in subfolders if photo_files.is_visible(Path(name))]
-        paths = [Path(folder, name) for name in names]
-        suffixes.update(
-            path.suffix.lower() or "without suffix"
-            for path in paths
-            if photo_files.is_visible(path) and path.suffix.lower() not in photo_files.SUFFIXES
-        )
-        if folders_with_photos.intersection(Path(folder).parents):
-            deeper += [path for path in paths if photo_files.is_photo(path) and path not in used]
-    if suffixes:
-        by_count = sorted(suffixes, key=lambda suffix: (-suffixes[suffix], suffix))
-        counts = ", ".join(f"{suffixes[suffix]:,} {suffix}" for suffix in by_count[:5])
-        console.info(
-            f"files in {source} that are not photos: {suffixes.total():,} ({counts}). Photos end "
-            f"in {', '.join(sorted(photo_files.SUFFIXES))}"
-        )
+        unused += [path for name in names if (path := Path(folder, name)) not in used]
+    photo_files.report_others(source, unused)
+    deeper = [
+        path
+        for path in filter(photo_files.is_photo, unused)
+        if folders_with_photos.intersection(path.parent.parents)
+    ]
     if deeper:
         console.warn(
             f"photos that are not used because they are in deeper folders: {len(deeper):,}, the "

@@ -1,11 +1,26 @@
 """Which files and folders are photos of the user, and which only look like photos."""
 
+import re
 import unicodedata
+from collections import Counter
 
+from pyimagesearch.support import console
 from pyimagesearch.support.errors import UserError
 
-# build_dataset.py and predict.py look for these suffixes. build_dataset.py counts other files.
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+# A file with one of these suffixes is a photo; if it cannot be read, a script says why.
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp"),
+    *(".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
+}
+# A file with another suffix, or none, is a photo if it begins like a JPEG, PNG, GIF, WebP, BMP,
+# PPM, JPEG 2000, HEIF or AVIF.
+PHOTO_START = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|P[1-6]\s+[\d#]"
+    rb"|\0\0\0\x0cjP  |....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1|avi[fs])",
+    re.DOTALL,
+)
+MAX_KINDS = 10  # in a message
+TIFF_STARTS = (b"II*\0", b"MM\0*")
 
 
 # Files and folders that operating systems, archivers and network disks (Synology, QNAP) add.
@@ -22,8 +37,39 @@ def is_visible(path):
 
 
 def is_photo(path):
-    """Return True if a file has the name of a photo. Hidden files such as ._x.jpg do not."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    """Return True if a file has the name or the first bytes of a photo, and is not hidden."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    return path.suffix.lower() in SUFFIXES or begins_like_a_photo(path)
+
+
+def begins_like_a_photo(path):
+    """Return True if the first bytes of a file are those of a photo."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError:
+        return False
+    # Camera raw files such as .nef begin like a TIFF, which holds a small preview of the photo.
+    is_tiff = not path.suffix and start.startswith(TIFF_STARTS)
+    return is_tiff or PHOTO_START.match(start) is not None
+
+
+def report_others(folder, paths):
+    """Print how many of the files at `paths`, all in `folder`, are not photos, and of which kinds.
+
+    Hidden files are left out.
+    """
+    others = [path for path in paths if is_visible(path) and not is_photo(path)]
+    kinds = Counter(sorted(path.suffix.lower() or "without suffix" for path in others))
+    if kinds:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(MAX_KINDS))
+        if len(kinds) > MAX_KINDS:
+            counts += ", ..."
+        console.info(
+            f"files in {folder} that are not photos: {len(others):,} ({counts}). If some of them "
+            f"are photos, save them as JPEG"
+        )
 
 
 def photos_in(folder):

@@ -53,13 +53,16 @@ def expand(names):
 def photos_below(folder):
     """Return the photos in a folder and below it, sorted by name.
 
-    Links to folders are not followed. Hidden folders and those of archivers are left out.
+    Links to folders are not followed. Hidden folders and those of archivers are left out. Other
+    files are reported.
     """
-    photos = []
-    for parent, subfolders, _ in os.walk(folder):
+    photos, paths = [], []
+    for parent, subfolders, names in os.walk(folder):
         # os.walk visits the folders that are left in this list.
         subfolders[:] = sorted(name for name in subfolders if photo_files.is_visible(Path(name)))
         photos += photo_files.photos_in(Path(parent))
+        paths += [Path(parent, name) for name in names]
+    photo_files.report_others(folder, set(paths) - set(photos))
     return photos
 
 
