@@ -156,7 +156,8 @@ def draw_four_predictions(path):
         {"photo": str(path), "class": true, "predicted": predicted, "probability": 0.58}
         for path, (predicted, true) in zip(photos.paths, names, strict=True)
     ]
-    figures.draw_predictions(path, "title", predictions)
+    classes = dict.fromkeys(name for pair in names for name in pair)
+    figures.draw_predictions(path, "title", predictions, classes)
 
 
 def test_photos_of_a_sheet_are_squares_on_an_even_grid(tmp_path, drawn_figures):
@@ -189,7 +190,7 @@ def test_captions_are_below_their_photos_and_shortened_but_for_the_probability(
 
 def test_sheet_of_the_predictions_before_is_deleted(tmp_path):
     (tmp_path / "sheet.png").write_bytes(b"earlier")
-    figures.draw_predictions(tmp_path / "sheet.png", "title", [])
+    figures.draw_predictions(tmp_path / "sheet.png", "title", [], CLASSES)
     assert not (tmp_path / "sheet.png").exists()
 
 

@@ -1,6 +1,5 @@
 """Annotated photos: small copies with the predicted class and, on request, a heat map."""
 
-import importlib.util
 import itertools
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ import imutils
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pyimagesearch.report import fonts
 from pyimagesearch.report.answers import UNLIKE, percentage
 from pyimagesearch.support import console, files
 
@@ -17,10 +17,6 @@ from pyimagesearch.support import console, files
 WIDTH, MIN_HEIGHT, MAX_HEIGHT, MARGIN, BAR_HEIGHT = 400, 40, 2000, 8, 32
 LARGEST_FONT, SMALLEST_FONT = 20, 8
 GREEN, BACKING = (0, 255, 0), (0, 0, 0, 200)  # the last number is the opacity, of 255
-# OpenCV's fonts have ASCII letters only; this one can write most class names. It comes with
-# matplotlib. Importing matplotlib takes longer than a prediction, so only its folder is looked up.
-MATPLOTLIB = Path(importlib.util.find_spec("matplotlib").origin).parent
-FONT = MATPLOTLIB / "mpl-data/fonts/ttf/DejaVuSans-Bold.ttf"
 # Opacity of a heat map's colours over the photo, from 0 to 1.
 COLDEST, HOTTEST = 0.2, 0.65
 # File systems allow 255 bytes; this leaves room for a number and an ending.
@@ -52,6 +48,7 @@ class AnnotatedCopies:
         if len(self.names) >= self.limit:
             return
         label, probability = top_class
+        label = fonts.class_name(label, int(probabilities.argmax()))
         text = f"{label}: {percentage(probability)}" + f"\n({UNLIKE})" * bool(unlike)
         if self.heatmap_function is None:
             picture = annotate(small_copy, text)
@@ -104,19 +101,35 @@ def shrink(photo):
 
 def annotate(picture, text):
     """Return a copy of a picture from `shrink` with lines of green text on a dark backing."""
-    longest = max(text.splitlines(), key=len)
     # The largest font in which the text fits, or else the smallest.
     for size in range(LARGEST_FONT, SMALLEST_FONT - 1, -1):
-        font = ImageFont.truetype(FONT, size)
-        if font.getlength(longest) <= WIDTH - 2 * MARGIN:
+        parts = place_parts(text, size)
+        boxes = [font.getbbox(part, anchor="ls") for _, part, font in parts]
+        right = max(place[0] + box[2] for (place, *_), box in zip(parts, boxes, strict=True))
+        if right <= WIDTH - MARGIN:
             break
     picture = Image.fromarray(picture)
     drawing = ImageDraw.Draw(picture, "RGBA")
-    left, top, right, bottom = drawing.textbbox((MARGIN, MARGIN), text, font)
-    box = left - MARGIN / 2, top - MARGIN / 2, right + MARGIN / 2, bottom + MARGIN / 2
+    top = min(place[1] + box[1] for (place, *_), box in zip(parts, boxes, strict=True))
+    bottom = max(place[1] + box[3] for (place, *_), box in zip(parts, boxes, strict=True))
+    box = MARGIN / 2, top - MARGIN / 2, right + MARGIN / 2, bottom + MARGIN / 2
     drawing.rounded_rectangle(box, MARGIN / 2, fill=BACKING)
-    drawing.text((MARGIN, MARGIN), text, GREEN, font)
+    for place, part, font in parts:
+        drawing.text(place, part, GREEN, font, anchor="ls")
     return np.asarray(picture)
+
+
+def place_parts(text, size):
+    """Return [((x, y), part of the text, Pillow font that has it)]; y is that of the baseline."""
+    parts, y = [], MARGIN + size
+    for line in text.splitlines():
+        x = MARGIN
+        for path, part in fonts.parts(line):
+            font = ImageFont.truetype(path, size)
+            parts.append(((x, y), part, font))
+            x += font.getlength(part)
+        y += size + MARGIN // 2
+    return parts
 
 
 def annotate_with_heat(picture, heat, text):
@@ -135,7 +148,7 @@ def colour_bar():
     colours = Image.fromarray(heat_colours(np.tile(ramp, (BAR_HEIGHT // 2, 1))))
     left = (bar.width - colours.width) // 2
     bar.paste(colours, (left, BAR_HEIGHT // 4))
-    drawing, font = ImageDraw.Draw(bar), ImageFont.truetype(FONT, 14)
+    drawing, font = ImageDraw.Draw(bar), ImageFont.truetype(fonts.USUAL, 14)
     middle, right = BAR_HEIGHT // 2, left + colours.width
     drawing.text(
         (left - MARGIN, middle), "does not count for the class", "black", font, anchor="rm"

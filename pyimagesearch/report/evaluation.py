@@ -69,7 +69,8 @@ def show_predictions(folder, stem, photos, probabilities, mistakes, uncertain):
     shown = {}
     for name, title, positions in sheets:
         shown[name] = [describe(position, photos, probabilities) for position in positions]
-        figures.draw_predictions(folder / f"{stem}{name}.png", title, shown[name])
+        path = folder / f"{stem}{name}.png"
+        figures.draw_predictions(path, title, shown[name], photos.classes)
     # In ASCII: the name of a file may have bytes that are no valid UTF-8.
     files.write_text(folder / f"{stem}{SHOWN_FILE}", json.dumps(shown, indent=2))
 

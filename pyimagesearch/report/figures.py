@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pyimagesearch import images
+from pyimagesearch.report import fonts
 from pyimagesearch.report.answers import percentage
 from pyimagesearch.support import calibration, console, files
 
@@ -70,7 +71,8 @@ def draw_confusion(path, matrix, classes):
         write_counts(axes, matrix, shares, fontsize=9 if cell > 0.5 else 7.5)
     # Names that do not fit are left out.
     step = math.ceil(len(classes) / MAX_CELLS)
-    ticks, names = range(0, len(classes), step), list(classes[::step])
+    ticks = range(0, len(classes), step)
+    names = [fonts.class_name(classes[label], label) for label in ticks]
     axes.set_xticks(ticks, names, parse_math=False, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, names, parse_math=False)
     axes.tick_params(length=0, labelcolor="black")
@@ -181,7 +183,8 @@ def augmentation_tiles(recipe, photos, seed):
 
 def draw_classes(path, photos):
     """Draw a few photos of each class in datasets.Photos, one row per class; print the path."""
-    sheet = class_tiles(photos)
+    tiles = class_tiles(photos).items()
+    sheet = {fonts.class_name(name, label): row for label, (name, row) in enumerate(tiles)}
     draw_sheet(path, classes_title(photos), sheet, max(map(len, sheet.values())))
     console.info(f"a first look at the training photos: {path}")
 
@@ -198,10 +201,15 @@ def draw_augmentation(folder, recipe, photos, seed):
         console.info(f"what the augmentation does to a photo: {path}")
 
 
-def draw_predictions(path, title, predictions):
+def draw_predictions(path, title, predictions, classes):
     """Draw a sheet of predictions of evaluation.describe; without any, delete an earlier one."""
     files.remove(path)
-    if tiles := [prediction_tile(prediction) for prediction in predictions]:
+    names = {name: fonts.class_name(name, label) for label, name in enumerate(classes)}
+    drawn = [
+        each | {"class": names[each["class"]], "predicted": names[each["predicted"]]}
+        for each in predictions
+    ]
+    if tiles := list(map(prediction_tile, drawn)):
         draw_sheet(path, title, {"": tiles}, best_columns(len(tiles)))
 
 
@@ -257,7 +265,9 @@ def caption_lines(tile):
 
 def write_line(axes, place, width, text, end, **style):
     """Write a text and its end from their top left corner; shorten the text to fit the width."""
+    text = fonts.drawable(text)
     label = axes.text(*place, text + end, va="top", parse_math=False, **style)
+    fonts.choose(label)
     while len(text) > 1 and label.get_window_extent().width > width * axes.figure.dpi:
         text = text.removesuffix("…")[:-1] + "…"
         label.set_text(text + end)
@@ -331,6 +341,7 @@ def smooth(values, factor):
 
 def save_figure(path, figure):
     """Write a figure as PNG and close it."""
+    fonts.choose(figure)
     with files.atomic_write(path) as partial:
         figure.savefig(partial, bbox_inches="tight", pad_inches=0.1)
     plt.close(figure)
