@@ -49,6 +49,13 @@ def test_numbers_are_the_ones_computed_by_hand():
     assert numbers["baseline"] == {"class": "zebra", "accuracy": pytest.approx(1 / 3)}
 
 
+def test_photos_are_counted_in_whole_numbers_if_no_prediction_is_correct(photos):
+    wrong = np.roll(np.eye(3)[TRUTH], 1, axis=1)
+    metrics = evaluation.compute_metrics(TRUTH, wrong, CLASSES)
+    assert type(metrics["classes"]["zebra"]["support"]) is int
+    assert "accuracy 0.000 on 6 photos" in evaluation.report_text(metrics, photos, wrong, [])
+
+
 def test_class_that_is_never_predicted_has_precision_0_and_no_warning(recwarn):
     always_zebra = np.eye(3)[np.zeros(6, int)]
     numbers = evaluation.compute_metrics(TRUTH, always_zebra, CLASSES)

@@ -211,7 +211,9 @@ def compute_metrics(truth, probabilities, classes):
     """
     predicted = probabilities.argmax(axis=1)
     names, labels = ("precision", "recall", "f1", "support"), range(len(classes))
-    columns = scores_per_class(truth, predicted, labels=labels, zero_division=0)
+    *scores, _ = scores_per_class(truth, predicted, labels=labels, zero_division=0)
+    # scikit-learn's counts of the photos are floats if no prediction is correct.
+    columns = *scores, np.bincount(truth, minlength=len(classes))
     rows = zip(*(column.tolist() for column in columns), strict=True)
     per_class = [dict(zip(names, row, strict=True)) for row in rows]
     accuracy = float(np.mean(predicted == truth))
