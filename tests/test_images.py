@@ -583,7 +583,8 @@ def test_scripts_skip_and_report_broken_files(trained, tiny, script):
         write(Path("Tiny", "training", f"0_{name}"), data)
     for split in ("training", "validation", "evaluation"):
         for label in range(3):
-            write(Path("Tiny", split, f"{label}_good.jpg"), encoded("jpg"))
+            # With a byte after the picture: the same file in two classes would be left out.
+            write(Path("Tiny", split, f"{label}_good.jpg"), encoded("jpg") + bytes([label]))
     for path in Path("dataset").rglob("*.jpg"):
         path.unlink()
     status, _, messages = script("build_dataset")
