@@ -31,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pyimagesearch import classifier, config, datasets, features, images, networks, training
 from pyimagesearch.recipe import Head
-from pyimagesearch.support import array_files, exports, files
+from pyimagesearch.support import array_files, exports, files, similarity
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
@@ -386,6 +386,7 @@ def test_full_disk_while_exporting_keeps_the_classifier_and_the_last_export(
 ):
     folder = trained()
     classifier.save_network(folder, small_network(units=5000), CLASSES)
+    (folder / similarity.FILE).unlink()  # it is that of another network
     # A saved_model is a folder.
     last_export = {"saved_model": "saved_model/saved_model.pb"}.get(kind, exports.FILES[kind])
     files.write_text(folder / "exports" / last_export, "the last export")
@@ -427,7 +428,7 @@ def make_features(columns=4):
         rows = np.random.default_rng(seed).random((len(photos), columns), np.float32)
         write_csv(FEATURES / f"{name}.csv", photos.labels, rows)
     fingerprint = features.fingerprint(recipe, splits, config.PRECISION, config.WEIGHTS)
-    facts = {"columns": columns, "precision": "float32", "seconds": 0.0}
+    facts = {"columns": columns, "channels": columns, "precision": "float32", "seconds": 0.0}
     small_network(outputs=columns).save(FEATURES / features.BACKBONE_FILE)
     files.write_json(FEATURES / features.FINGERPRINT_FILE, fingerprint | facts)
 

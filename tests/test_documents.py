@@ -31,7 +31,7 @@ def read_row(row):
 
 def make_own_photos(count):
     """Write this many photos of each class of the page on own photos."""
-    for label, name in enumerate(read_row(OWN_ROWS[0]).classes):
+    for label, name in enumerate(read_row(OWN_ROWS[1]).classes):
         for number in range(count):
             make_photo(Path("my_photos", name, f"{number}.jpg"), label, number)
 

@@ -340,7 +340,7 @@ def names_in_saved_model(path):
     import tensorflow as tf
 
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
-    return [*signature.structured_input_signature[1], *signature.structured_outputs]
+    return [*signature.structured_input_signature[1], *sorted(signature.structured_outputs)]
 
 
 NAMES = {"onnx": names_in_onnx, "litert": names_in_litert, "saved_model": names_in_saved_model}

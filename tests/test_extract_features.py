@@ -241,7 +241,7 @@ def test_interrupted_extraction_of_other_photos_does_not_resume(extract, interru
 
 def test_finished_features_stay_if_another_extraction_cannot_begin(extracted, script, monkeypatch):
     expected = contents()
-    monkeypatch.setattr(config, "PRECISION", "float23")
+    monkeypatch.setattr(config, "WEIGHTS", "missing.weights.h5")
     assert script("extract_features")[0] == 2
     assert contents() == expected
     assert (FOLDER / "made_from.json").is_file()
