@@ -148,7 +148,7 @@ def thin_vgg16(include_top, weights, input_tensor):
 
 
 def thin_resnet50(include_top, weights, input_tensor):
-    """Return ResNet50 without its top, with one or two thin blocks in each of its stacks."""
+    """Return ResNet50 without its top: its first and last stack, with one and two thin blocks."""
     from keras import Model, layers
     from keras.utils import get_source_inputs
 
@@ -158,7 +158,7 @@ def thin_resnet50(include_top, weights, input_tensor):
 
     x = layers.ReLU(name="conv1_relu")(convolution(input_tensor, "conv1", 8, 7, 2))
     x = layers.MaxPooling2D(3, 2, padding="same", name="pool1_pool")(x)
-    for stack, blocks in ((2, 1), (3, 1), (4, 1), (5, 2)):
+    for stack, blocks in ((2, 1), (5, 2)):
         for block in range(1, blocks + 1):
             name, strides = f"conv{stack}_block{block}", 2 if block == 1 and stack > 2 else 1
             shortcut = convolution(x, f"{name}_0", 32, 1, strides) if block == 1 else x
