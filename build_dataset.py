@@ -13,7 +13,7 @@ from pyimagesearch.support import console
 
 
 def main(argv=None):
-    parser = console.argument_parser(__doc__.splitlines()[0])
+    parser = console.argument_parser(__doc__)
     add = parser.add_argument
     add("--force", action="store_true", help="check, divide and copy every photo again")
     add("--skip-small-classes", action="store_true", help="leave out classes with too few photos")

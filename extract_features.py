@@ -13,7 +13,7 @@ from pyimagesearch.support import console
 
 
 def main(argv=None):
-    parser = console.argument_parser(__doc__.splitlines()[0])
+    parser = console.argument_parser(__doc__)
     parser.add_argument("--force", action="store_true", help="extract again, even if up to date")
     arguments = parser.parse_args(argv)
 

@@ -47,7 +47,7 @@ def main(argv=None):
 
 def read_arguments(argv):
     """Return the parsed command line."""
-    parser = console.argument_parser(__doc__.splitlines()[0])
+    parser = console.argument_parser(__doc__)
     add, positive, count = parser.add_argument, console.whole_number(1), console.whole_number(0)
     add("--image", nargs="+", required=True, metavar="PHOTO", help="files, folders, patterns, URLs")
     add("--method", choices=METHODS, help="which of the recipe's classifiers")

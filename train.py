@@ -45,7 +45,7 @@ def main(argv=None):
 
 def read_arguments(argv):
     """Return the parsed command line."""
-    parser = console.argument_parser(__doc__.splitlines()[0])
+    parser = console.argument_parser(__doc__)
     add, number = parser.add_argument, {"type": console.fraction, "metavar": "FRACTION"}
     add("--method", choices=METHODS, help="instead of the recipe's own")
     add("--force", action="store_true", help="train again, even if up to date")

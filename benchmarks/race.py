@@ -40,7 +40,7 @@ INSTRUCTIONS = {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}
 
 
 def main(argv=None):
-    parser = console.Parser(description=__doc__.splitlines()[0])
+    parser = console.Parser(__doc__)
     parser.add_argument(
         "--only",
         nargs="+",

@@ -1,4 +1,5 @@
 import errno
+import importlib
 import json
 import os
 import resource
@@ -86,6 +87,17 @@ def test_run_recognizes_tensorflows_own_error_for_a_full_disk(run):
     assert_one_error(messages, "the disk is full. Free some space")
 
 
+def test_run_names_the_package_when_opencv_misses_a_system_library(run, monkeypatch):
+    """As on a server without a desktop."""
+    reason = "libGL.so.1: cannot open shared object file: No such file or directory"
+    Path("cv2.py").write_text(f"raise ImportError({reason!r}, name='cv2')")
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    status, messages = run(lambda: importlib.import_module("cv2"))
+    assert status == 2
+    assert_one_error(messages, "library libGL.so.1. ", "apt-get install libgl1")
+
+
 def test_run_keeps_the_traceback_of_a_bug():
     with pytest.raises(ZeroDivisionError):
         console.run(lambda: 1 / 0)
@@ -126,6 +138,32 @@ def test_run_accepts_streams_that_cannot_be_reconfigured(monkeypatch):
     with pytest.raises(SystemExit):
         console.run(lambda: console.show("zebra: 64.32%"))
     assert "".join(printed) == "zebra: 64.32%\n"
+
+
+CLOSED_STREAMS = """
+import os
+from pyimagesearch.support import console
+def main():
+    with console.silence_stderr(), open("photo.jpg", "wb") as photo:
+        os.write({closed}, b"from a library in C++")
+        photo.write(b"pixels")
+    console.info("3 photos")
+    console.show("zebra: 64.32%")
+console.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("closed", "out", "messages"), [(1, "", "[INFO] 3 photos\n"), (2, "zebra: 64.32%\n", "")]
+)
+def test_run_accepts_streams_that_the_shell_has_closed(monkeypatch, closed, out, messages):
+    """As in `>&-` and `2>&-`. Without the other stream, nothing is written elsewhere."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    command = [sys.executable, "-c", CLOSED_STREAMS.format(closed=closed)]
+    shell = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *command]
+    result = subprocess.run(shell, capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == (out, messages)
+    assert Path("photo.jpg").read_bytes() == b"pixels"
 
 
 # Errors in config.py
@@ -294,7 +332,7 @@ def test_help_goes_to_stdout_and_exits_with_0(script, name):
 
 @pytest.mark.parametrize("text", ["0", "-1", "2.5", "many", ""])
 def test_whole_number_refuses_other_arguments(text):
-    parser = console.Parser()
+    parser = console.Parser("Predict.")
     parser.add_argument("--top", type=console.whole_number(1))
     assert parser.parse_args(["--top", "12"]).top == 12
     with pytest.raises(console.UserError, match=f"--top: {text!r} is not a whole number from 1"):
@@ -303,7 +341,7 @@ def test_whole_number_refuses_other_arguments(text):
 
 @pytest.mark.parametrize("text", ["-0.1", "1.1", "85%", "nan", ""])
 def test_fraction_refuses_other_arguments(text):
-    parser = console.Parser()
+    parser = console.Parser("Predict.")
     parser.add_argument("--accuracy", type=console.fraction)
     assert [parser.parse_args([f"--accuracy={x}"]).accuracy for x in ("0", "0.85", "1")] == [
         *(0, 0.85, 1)
@@ -354,6 +392,42 @@ def test_package_turns_onednn_on_before_tensorflow_is_imported(monkeypatch, sett
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.stdout.split() == [setting or "1", "False"], result.stderr
+
+
+def test_package_sets_what_a_notebook_or_another_project_has_set(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    code = "import os, pyimagesearch; print(os.environ['MPLBACKEND'], os.environ['KERAS_BACKEND'])"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["agg", "tensorflow"]
+
+
+def test_layout_and_float_type_are_the_projects_whatever_keras_json_says(monkeypatch):
+    import keras
+
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_floatx("float16")
+    keras.config.set_epsilon(0.1)
+    console.import_tensorflow()
+    assert keras.config.image_data_format() == "channels_last"
+    assert (keras.config.floatx(), keras.config.epsilon()) == ("float32", 1e-7)
+
+
+def test_another_backend_that_a_notebook_has_imported_is_an_error(run, monkeypatch):
+    import keras
+
+    monkeypatch.setattr(keras.config, "backend", lambda: "torch")
+    status, messages = run(console.import_tensorflow)
+    assert status == 2
+    assert_one_error(messages, "Keras already uses torch in this notebook. Restart its kernel")
+
+
+@pytest.mark.parametrize("name", SCRIPTS + TOOLS)
+def test_help_needs_no_docstrings(name):
+    """Python leaves them out with -OO."""
+    command = [sys.executable, "-OO", f"{name}.py", "--help"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
 # Progress

@@ -20,7 +20,7 @@ from pyimagesearch.support import console  # noqa: E402
 
 
 def main(argv=None):
-    console.Parser(description=__doc__.splitlines()[0]).parse_args(argv)
+    console.Parser(__doc__).parse_args(argv)
     clock = console.Stopwatch()
     python("tools/get_weights.py")
     # Without npm there are no food photos. The last line printed names the recipe to use.

@@ -46,7 +46,7 @@ SPLIT_SEED = 42  # not config.SEED: the demo's split does not change when a user
 
 
 def main(argv=None):
-    parser = console.Parser(description=__doc__.splitlines()[0])
+    parser = console.Parser(__doc__)
     parser.add_argument("--digits", action="store_true", help="write the digits; needs no network")
     parser.add_argument("--force", action="store_true", help="write them again")
     arguments = parser.parse_args(argv)

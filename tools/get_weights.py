@@ -48,7 +48,7 @@ ONNX_FLOAT32 = 1  # a value of data_type
 
 
 def main(argv=None):
-    parser = console.Parser(description=__doc__.splitlines()[0])
+    parser = console.Parser(__doc__)
     parser.add_argument("--force", action="store_true", help="download them again")
     arguments = parser.parse_args(argv)
 

@@ -26,7 +26,7 @@ LONGER_SIDE = 800  # of the pictures on the page, in pixels
 
 
 def main(argv=None):
-    parser = console.argument_parser(__doc__.splitlines()[0])
+    parser = console.argument_parser(__doc__)
     parser.add_argument("--method", choices=METHODS, help="which of the recipe's classifiers")
     parser.add_argument("--port", type=int, default=8080, help="port of the page (default: 8080)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")

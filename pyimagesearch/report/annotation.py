@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -19,6 +21,7 @@ LARGEST_FONT, SMALLEST_FONT = 20, 8
 GREEN, BACKING = (0, 255, 0), (0, 0, 0, 200)  # the last number is the opacity, of 255
 # Opacity of a heat map's colours over the photo, from 0 to 1.
 COLDEST, HOTTEST = 0.2, 0.65
+DISPLAY_SECONDS = 20  # in which a window can be opened, also over a slow network
 # File systems allow 255 bytes; this leaves room for a number and an ending.
 MAX_NAME_BYTES = 150
 
@@ -84,10 +87,15 @@ class AnnotatedCopies:
 
 
 def has_display():
-    """Return True if a window can be opened."""
-    if os.name != "posix" or os.uname().sysname == "Darwin":
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    """Return True if a window can be opened: another process tries it.
+
+    If the display does not answer, OpenCV's Qt ends the whole process.
+    """
+    command = [sys.executable, "-c", "import cv2; cv2.namedWindow('test')"]
+    try:
+        return not subprocess.run(command, capture_output=True, timeout=DISPLAY_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def shrink(photo):

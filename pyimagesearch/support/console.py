@@ -34,7 +34,14 @@ REMEDIES = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UserError for wrong arguments."""
+    """An argument parser that raises UserError for wrong arguments.
+
+    The first line of `text`, the docstring of a script, is its description in --help.
+    """
+
+    def __init__(self, text, **options):
+        # Without docstrings (python -OO), `text` is None.
+        super().__init__(description=(text or "").partition("\n")[0], **options)
 
     def error(self, message):
         raise UserError(f"{message}. For the allowed arguments, run: python {sys.argv[0]} --help")
@@ -60,9 +67,9 @@ def show(text):
     print(text, flush=True)
 
 
-def argument_parser(description):
-    """Return a parser with the argument that all scripts share, --recipe."""
-    parser = Parser(description=description, epilog=EXIT_STATUSES)
+def argument_parser(text):
+    """Return a Parser with the argument that all scripts share, --recipe."""
+    parser = Parser(text, epilog=EXIT_STATUSES)
     parser.add_argument("--recipe", metavar="NAME", help=f"a recipe of {CONFIG}")
     return parser
 
@@ -112,6 +119,7 @@ def run(main):
     An error that the user can fix is printed as one [ERROR] line. Any other exception is a bug in
     this project and keeps its traceback.
     """
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # The bytes of a file name may be invalid Unicode. Messages print them as \udc...
         # Streams of Jupyter cannot be reconfigured.
@@ -138,6 +146,19 @@ def run(main):
     sys.exit(status)
 
 
+def open_closed_streams():
+    """Discard what is written to stdout and stderr if the shell has closed them (>&-, 2>&-).
+
+    Otherwise the next file that is opened would get their number, and messages of C++ code.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
 def describe(failure):
     """Return the message for an exception that the user can fix, or None for a bug."""
     line = config_line(failure)
@@ -151,6 +172,11 @@ def describe(failure):
     elif isinstance(failure, OSError):
         message = REMEDIES.get(failure.errno) or str(failure.strerror or failure)
         message = f"{failure.filename}: {message}" if failure.filename else message
+    elif isinstance(failure, ImportError) and failure.name == "cv2" and ".so" in str(failure):
+        # OpenCV can open windows; servers and slim containers lack the libraries for that.
+        library = str(failure).partition(":")[0]
+        remedy = "On Debian and Ubuntu, install it with: apt-get install libgl1 libglib2.0-0"
+        message = f"OpenCV needs the system library {library}. {remedy}"
     elif os.strerror(errno.ENOSPC) in str(failure):
         # TensorFlow has its own exception for a full disk.
         message = REMEDIES[errno.ENOSPC]
@@ -213,7 +239,8 @@ def silence_stderr():
 def import_tensorflow():
     """Import TensorFlow, which takes seconds, without its page of messages on CUDA and oneDNN.
 
-    It prints some of them before it reads any setting, so no setting can turn them off.
+    It prints some of them before it reads any setting, so no setting can turn them off. Keras
+    computes with it as this project expects, whatever the user's ~/.keras/keras.json says.
     """
     with silence_stderr():
         import tensorflow as tf
@@ -221,6 +248,13 @@ def import_tensorflow():
         tf.config.list_physical_devices()
     # It warns if several networks are traced. A script with several networks has to trace them.
     tf.get_logger().setLevel("ERROR")
+    import keras
+
+    if (backend := keras.config.backend()) != "tensorflow":
+        raise UserError(f"Keras already uses {backend} in this notebook. Restart its kernel")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
 
 
 class Stopwatch:
