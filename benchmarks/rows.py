@@ -37,11 +37,9 @@ def main():
         path = Path(folder) / source.name
         repeat_rows(source, path, arguments.rows)
         stopwatch = console.Stopwatch()
-        if arguments.way == "in_memory":
-            fit, seed = regression.fit_in_memory, (config.SEED,)
-        else:
-            fit, seed = regression.fit_in_blocks, ()
-        fitted = fit(path, photos, columns, *seed, arguments.iterations)
+        in_memory = arguments.way == "in_memory"
+        fit = regression.fit_in_memory if in_memory else regression.fit_in_blocks
+        fitted = fit(path, photos, columns, recipe.class_weights, arguments.iterations)
     peak = peak_memory(resource.getrusage(resource.RUSAGE_SELF))
     console.show(
         f"{len(photos):,} rows {arguments.way}: {fitted.n_iter_[0]} iterations, {stopwatch}, "

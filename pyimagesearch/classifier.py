@@ -32,6 +32,8 @@ SETTINGS = {
     "logistic_regression": ("PRECISION", "WEIGHTS", "SEED", "MAX_ITERATIONS"),
     "fine_tune": ("PRECISION", "WEIGHTS", "SEED", "STORED_VIEWS", "SHARED_VIEWS"),
 }
+# The fields of a recipe that logistic regression depends on; its features depend on others.
+REGRESSION_FIELDS = ("calibrate", "class_weights", "mistakes")
 # Fields of a recipe that only say where the photos come from, or which script to run.
 DOWNLOAD_FIELDS = {
     *("source", "download", "layout", "labels", "split", "official_counts"),
@@ -195,7 +197,7 @@ def fingerprint(recipe, splits, folder, settings):
     parts |= {name: value for name, value in settings.items() if name not in parts}
     if Path(folder).name == "logistic_regression":
         recorded = files.read_json(Path(folder).parent / "features" / features.FINGERPRINT_FILE)
-        parts |= {"calibrate": recipe.calibrate, "mistakes": recipe.mistakes}
+        parts |= {name: getattr(recipe, name) for name in REGRESSION_FIELDS}
         parts |= {"the features": fingerprints.digest(recorded)}
     else:
         fields = asdict(recipe).items()

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.class_weight import compute_sample_weight
 
 from pyimagesearch import features
 from pyimagesearch.support import calibration, console, machine
@@ -19,22 +20,23 @@ BLOCK_ROWS = 512  # 50 MB of VGG16's 25,088 features
 GRADIENT_TOLERANCE, LOSS_TOLERANCE = 1e-4, 64 * np.finfo(float).eps
 
 
-def fit(path, photos, columns, seed, max_iterations):
+def fit(path, photos, columns, weights, max_iterations):
     """Return a LogisticRegression fitted to the features of the training photos.
 
-    `path` is that of training.csv, and `columns` the number of features. Raises UserError if the
-    CSV is damaged, or if its rows are not those of the photos.
+    `path` is that of training.csv, `columns` the number of features, and `weights` the recipe's
+    `class_weights`. Raises UserError if the CSV is damaged, or if its rows are not those of the
+    photos.
     """
     needed = len(photos) * columns * np.dtype(np.float32).itemsize * MEMORY_FACTOR
     available, stopwatch = machine.available_memory(), console.Stopwatch()
     if needed < available:
-        regression = fit_in_memory(path, photos, columns, seed, max_iterations)
+        regression = fit_in_memory(path, photos, columns, weights, max_iterations)
     else:
         console.info(
             f"{len(photos):,} rows of {columns:,} features need {needed / 1e9:.1f} GB of memory, "
             f"and {available / 1e9:.1f} GB are available: fitting in blocks of {BLOCK_ROWS} rows"
         )
-        regression = fit_in_blocks(path, photos, columns, max_iterations)
+        regression = fit_in_blocks(path, photos, columns, weights, max_iterations)
     console.info(
         f"logistic regression: {len(photos):,} photos, {columns:,} features, "
         f"{regression.n_iter_[0]} iterations ({stopwatch})"
@@ -42,19 +44,19 @@ def fit(path, photos, columns, seed, max_iterations):
     return regression
 
 
-def fit_in_memory(path, photos, columns, seed, max_iterations):
+def fit_in_memory(path, photos, columns, weights, max_iterations):
     """Fit with all rows in memory. Arguments, result and errors are those of `fit`."""
     rows = features.read_split(path, photos, columns)
-    regression = LogisticRegression(solver="lbfgs", max_iter=max_iterations, random_state=seed)
+    regression = LogisticRegression(solver="lbfgs", max_iter=max_iterations, class_weight=weights)
     return regression.fit(rows, photos.labels)
 
 
-def fit_in_blocks(path, photos, columns, max_iterations):
+def fit_in_blocks(path, photos, columns, weights, max_iterations):
     """Fit with a few rows in memory at a time; arguments, result and errors are those of `fit`.
 
-    The objective is that of scikit-learn's LogisticRegression: the mean log loss, plus the squared
-    coefficients divided by twice the number of rows. Its solver, L-BFGS, needs one pass over the
-    rows for each value of the objective.
+    The objective is that of scikit-learn's LogisticRegression: the weighted mean of the log loss,
+    plus the squared coefficients divided by twice the number of rows. Its solver, L-BFGS, needs one
+    pass over the rows for each value of the objective.
     """
     array_file = ArrayFile(Path(path).with_suffix(".npy"), (len(photos), columns), "float32")
     array_file.delete()  # what a killed run has left may be of other features
@@ -66,7 +68,8 @@ def fit_in_blocks(path, photos, columns, max_iterations):
         # An array is read several times faster than a CSV, and is read in every iteration.
         with console.progress("features", len(photos)) as advance:
             array_file.write(BLOCK_ROWS, all_blocks, advance)
-        objective = BlockObjective(array_file, photos.labels, len(photos.classes))
+        row_weights = compute_sample_weight(weights, photos.labels)
+        objective = BlockObjective(array_file, photos.labels, len(photos.classes), row_weights)
         return minimize_loss(objective, max_iterations)
     finally:
         # It is as large as all rows in memory.
@@ -95,8 +98,9 @@ class BlockObjective:
     logit of the second class.
     """
 
-    def __init__(self, array_file, labels, class_count):
+    def __init__(self, array_file, labels, class_count, row_weights):
         self.array_file, self.labels, self.class_count = array_file, labels, class_count
+        self.row_weights = row_weights  # their sum is the number of rows
         self.shape = (1 if class_count == 2 else class_count, array_file.shape[1] + 1)
 
     def __call__(self, parameters):
@@ -111,8 +115,10 @@ class BlockObjective:
             logits = rows @ coefficients.T.astype(np.float32) + intercepts
             logits = calibration.class_logits(logits)
             labels = self.labels[start : start + BLOCK_ROWS]
-            loss -= log_softmax(logits, axis=1)[np.arange(len(labels)), labels].sum()
+            weights = self.row_weights[start : start + BLOCK_ROWS]
+            loss -= weights @ log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
             errors = softmax(logits, axis=1) - np.eye(self.class_count)[labels]
+            errors *= weights[:, np.newaxis]
             errors = errors[:, -len(parameters) :]
             gradient[:, :-1] += errors.T.astype(np.float32) @ rows
             gradient[:, -1] += errors.sum(axis=0)

@@ -368,6 +368,12 @@ def test_fingerprint_of_regression_does_not_depend_on_fine_tuning(built, change)
     assert fingerprint_of(tiny_recipe(**change), method) == fingerprint_of(tiny_recipe(), method)
 
 
+def test_fingerprint_of_regression_depends_on_the_class_weights(built):
+    balanced = tiny_recipe(class_weights="balanced")
+    method = "logistic_regression"
+    assert fingerprint_of(balanced, method) != fingerprint_of(tiny_recipe(), method)
+
+
 @pytest.mark.parametrize(
     ("method", "setting"),
     [

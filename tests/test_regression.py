@@ -9,6 +9,7 @@ import skops.io
 from conftest import write_csv
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_sample_weight
 from test_features import photos_of
 
 from pyimagesearch import features, regression
@@ -16,7 +17,7 @@ from pyimagesearch.support import calibration, machine
 from pyimagesearch.support.array_files import ArrayFile
 from pyimagesearch.support.errors import UserError
 
-ROWS, COLUMNS, SEED = 660, 30, 42
+ROWS, COLUMNS = 660, 30
 # Enough to converge, and enough where only the files and the memory matter.
 MAX_ITERATIONS, FEW_ITERATIONS = 1000, 5
 
@@ -29,11 +30,17 @@ def overlapping_classes(count, seed, classes):
     return np.maximum(0, centres[labels] + noise).astype(np.float32), labels
 
 
-def write_splits(folder, classes):
-    """Write training.csv and evaluation.csv; return {split: (path, photos)}."""
+def write_splits(folder, classes, rare_class=False):
+    """Write training.csv and evaluation.csv; return {split: (path, photos)}.
+
+    With `rare_class`, the first class has a quarter of the photos.
+    """
     splits = {}
     for seed, (split, count) in enumerate((("training", ROWS), ("evaluation", ROWS // 2))):
         rows, labels = overlapping_classes(count, seed, classes)
+        if rare_class:
+            kept = np.flatnonzero((labels > 0) | (np.arange(count) % 4 == 0))
+            rows, labels = rows[kept], labels[kept]
         path = folder / "tiny" / "features" / f"{split}.csv"
         write_csv(path, labels, rows)
         splits[split] = path, photos_of(labels, tuple(map(str, range(classes))))
@@ -51,12 +58,12 @@ def three_blocks(monkeypatch):
     monkeypatch.setattr(regression, "BLOCK_ROWS", 256)
 
 
-def fit_in_memory(splits, max_iterations=MAX_ITERATIONS):
-    return regression.fit_in_memory(*splits["training"], COLUMNS, SEED, max_iterations)
+def fit_in_memory(splits, max_iterations=MAX_ITERATIONS, weights=None):
+    return regression.fit_in_memory(*splits["training"], COLUMNS, weights, max_iterations)
 
 
-def fit_in_blocks(splits, max_iterations=MAX_ITERATIONS):
-    return regression.fit_in_blocks(*splits["training"], COLUMNS, max_iterations)
+def fit_in_blocks(splits, max_iterations=MAX_ITERATIONS, weights=None):
+    return regression.fit_in_blocks(*splits["training"], COLUMNS, weights, max_iterations)
 
 
 def file_names(splits):
@@ -67,10 +74,10 @@ def file_names(splits):
 # The answers
 
 
-@pytest.mark.parametrize("classes", [2, 3, 11])
-def test_blocks_give_the_answers_of_scikit_learn_in_memory(tmp_path, classes):
-    splits = write_splits(tmp_path, classes)
-    in_memory, in_blocks = fit_in_memory(splits), fit_in_blocks(splits)
+@pytest.mark.parametrize(("classes", "weights"), [(2, "balanced"), (3, None), (11, None)])
+def test_blocks_give_the_answers_of_scikit_learn_in_memory(tmp_path, classes, weights):
+    splits = write_splits(tmp_path, classes, rare_class=weights is not None)
+    in_memory, in_blocks = (fit(splits, weights=weights) for fit in (fit_in_memory, fit_in_blocks))
     expected, found = (predict(fitted, *splits["evaluation"]) for fitted in (in_memory, in_blocks))
     assert np.abs(found - expected).mean() < 2e-3
     # Both solvers stop when the gradient is small, a little apart. So near ties may differ.
@@ -78,7 +85,7 @@ def test_blocks_give_the_answers_of_scikit_learn_in_memory(tmp_path, classes):
     is_clear = first - second > 0.2
     assert is_clear.mean() > 0.8
     np.testing.assert_array_equal(found.argmax(axis=1)[is_clear], expected.argmax(axis=1)[is_clear])
-    assert loss(in_blocks, splits) < loss(in_memory, splits) + 1e-4
+    assert loss(in_blocks, splits, weights) < loss(in_memory, splits, weights) + 1e-4
     for name in ("coef_", "intercept_", "classes_", "n_iter_"):
         assert getattr(in_blocks, name).shape == getattr(in_memory, name).shape
 
@@ -93,11 +100,13 @@ def predict(fitted, path, photos):
     return calibration.probabilities(compute_logits(fitted, path, photos))
 
 
-def loss(fitted, splits):
+def loss(fitted, splits, weights):
     """Return the value of scikit-learn's objective on the training photos."""
     path, photos = splits["training"]
     probabilities = predict(fitted, path, photos)
-    return log_loss(photos.labels, probabilities) + (fitted.coef_**2).sum() / 2 / len(photos)
+    row_weights = compute_sample_weight(weights, photos.labels)
+    penalty = (fitted.coef_**2).sum() / 2 / len(photos)
+    return log_loss(photos.labels, probabilities, sample_weight=row_weights) + penalty
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -105,7 +114,8 @@ def test_gradient_of_the_blocks_is_the_slope_of_their_loss(tmp_path, classes):
     rows, labels = overlapping_classes(ROWS, 0, classes)
     array_file = ArrayFile(tmp_path / "rows.npy", rows.shape, "float32")
     array_file.write(len(rows), lambda start: [rows], lambda count: None)
-    objective = regression.BlockObjective(array_file, labels, classes)
+    weights = np.random.default_rng(1).random(ROWS)
+    objective = regression.BlockObjective(array_file, labels, classes, weights)
     point = np.random.default_rng(0).normal(0, 0.1, np.prod(objective.shape))
     _, gradient = objective(point)
     # Two coefficients and the last intercept.
@@ -167,7 +177,7 @@ def test_regression_fitted_in_blocks_is_saved_and_loaded_like_scikit_learns(spli
 def fit_with_memory(splits, monkeypatch, available):
     """Fit as train.py does, on a machine with this much available memory in bytes."""
     monkeypatch.setattr(machine, "available_memory", lambda: available)
-    return regression.fit(*splits["training"], COLUMNS, SEED, FEW_ITERATIONS)
+    return regression.fit(*splits["training"], COLUMNS, None, FEW_ITERATIONS)
 
 
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
@@ -199,7 +209,7 @@ def memory_growth(path, few_rows, many_rows, columns):
     for count in (few_rows, many_rows):
         labels = np.arange(count) % 3
         features.write_csv(path, labels, (block for _ in range(count // 500)))
-        regression.fit_in_blocks(path, photos_of(labels), columns, 3)
+        regression.fit_in_blocks(path, photos_of(labels), columns, None, 3)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)  # Linux counts kB
     return peaks[1] - peaks[0]
 
@@ -249,8 +259,7 @@ def test_array_that_a_killed_run_has_left_is_not_used(splits, name):
 @pytest.mark.parametrize("fit", ["fit_in_memory", "fit_in_blocks"])
 def test_rows_of_other_photos_or_columns_are_refused(splits, fit):
     path, photos = splits["training"]
-    settings = (SEED, MAX_ITERATIONS) if fit == "fit_in_memory" else (MAX_ITERATIONS,)
     for wrong, columns in ((photos, COLUMNS + 1), (photos.take(range(500)), COLUMNS)):
         with pytest.raises(UserError, match="Make it again"):
-            getattr(regression, fit)(path, wrong, columns, *settings)
+            getattr(regression, fit)(path, wrong, columns, None, MAX_ITERATIONS)
     assert file_names(splits) == {"training.csv", "evaluation.csv"}

@@ -36,7 +36,7 @@ PHOTO_SHEETS = {
     "uncertain": evaluation.UNCERTAIN_TITLE,
 }
 # Fields of a recipe that logistic regression does not use.
-FINE_TUNING_FIELDS = ("head", "augmentation", "views", "class_weights", "phases", "smoothing")
+FINE_TUNING_FIELDS = ("head", "augmentation", "views", "phases", "smoothing")
 # The settings that are on by default. They are shown when they are off, the others when on.
 ON_BY_DEFAULT = ("augment", "shuffle")
 
