@@ -10,7 +10,7 @@ from PIL import Image
 
 from pyimagesearch import config, datasets, images
 from pyimagesearch.recipe import Split
-from pyimagesearch.report import evaluation, figures, page
+from pyimagesearch.report import evaluation, figures, markup, page
 from pyimagesearch.support import files
 
 OUTPUT = "output/tiny/logistic_regression"
@@ -92,7 +92,7 @@ def test_page_shows_a_mistake_as_a_photo_with_both_classes_and_its_file(rewritte
     path = next(Path(config.DATASET_DIR, "tiny", config.TEST).rglob("*.jpg"))
     mistake = {"photo": str(path), "class": "a & b", "predicted": "<c>", "probability": 0.58}
     text = rewritten(mistakes=[mistake])
-    photo = page.thumbnail(figures.square(images.read_thumbnail(path)))
+    photo = markup.thumbnail(figures.square(images.read_thumbnail(path)))
     _, item = text.split(f'<li title="{path.parent.name}/{path.name}"><img src="{photo}"')
     item, _ = item.split("</li>", 1)
     assert "<span>&lt;c&gt;</span> 58\N{NO-BREAK SPACE}%" in item

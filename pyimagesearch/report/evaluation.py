@@ -8,7 +8,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as scores_per_class
 
 from pyimagesearch import images, regression
-from pyimagesearch.report import figures, intervals
+from pyimagesearch.report import check, figures, intervals
 from pyimagesearch.report.answers import percentage
 from pyimagesearch.support import calibration, console, files, similarity
 
@@ -85,6 +85,8 @@ def evaluate_regression(model, recipe, splits, csvs, recorded, folder):
         regression.compute_outputs(model, csv, photos, recorded["channels"])
         for csv, photos in zip(csvs, splits, strict=True)
     ]
+    pooled = [each for _, each in outputs]
+    check.write(folder.parent / check.NAME, recipe, splits, pooled, outputs[2][0])
     chosen = similarity.choose_photos(splits.training.labels)
     outputs[0] = [output[chosen] for output in outputs[0]]
     return evaluate_outputs(folder, "", recipe, (), splits, outputs)

@@ -1,22 +1,18 @@
 """report.html: one page about one training, with its pictures inside. It opens without a server."""
 
-import base64
-import io
 from dataclasses import asdict
 from pathlib import Path
 
-import jinja2
 from PIL import Image
 
 from pyimagesearch.classifier import METRICS_FILE, REPORT_FILE
-from pyimagesearch.report import evaluation, figures, intervals
+from pyimagesearch.report import check, evaluation, figures, intervals
+from pyimagesearch.report.markup import data_url, percent, render
 from pyimagesearch.support import console, files
 
 NAME = "report.html"
-WEBP_QUALITY = 80  # of 100, for photos
-THUMBNAIL = 240  # pixels
 WIDE = 1300  # pixels; a wider figure, such as that of many classes, is as wide as the page
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+TEMPLATE = "report.html.jinja"
 # Captions by the end of a picture's file name. They say what to look for.
 CAPTIONS = {
     "confusion": "Rows are true classes, columns are predicted classes.",
@@ -60,16 +56,15 @@ def write(folder, recipe, splits):
     """
     folder = Path(folder)
     metrics = files.read_json(folder / METRICS_FILE)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = percent
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    page = render(
+        TEMPLATE,
         recipe=recipe,
         method=folder.name.replace("_", " "),
         metrics=metrics,
         facts=facts(metrics),
         baseline=intervals.baseline(metrics["classes"]),
         interval=lambda accuracy: intervals.interval(accuracy, photo_count(metrics)),
-        thumbnail=thumbnail,
+        check=check.NAME if (folder.parent / check.NAME).is_file() else None,
         sections=sections(folder, recipe, splits, metrics),
         settings=settings(recipe, folder.name),
         text=(folder / REPORT_FILE).read_text(encoding="utf-8"),
@@ -81,11 +76,6 @@ def write(folder, recipe, splits):
 def photo_count(metrics):
     """Return the number of evaluation photos."""
     return sum(row["support"] for row in metrics["classes"].values())
-
-
-def percent(share, digits=1):
-    """Return a share as text: 73.8 %, on one line."""
-    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def facts(metrics):
@@ -223,20 +213,6 @@ def caption_of(path):
     """Return the caption of a picture."""
     other = f"Loss and accuracy after each epoch of the phase {path.stem}."
     return next((text for end, text in CAPTIONS.items() if path.stem.endswith(end)), other)
-
-
-def thumbnail(pixels):
-    """Return a uint8 RGB array as a data URL of a small picture."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    return data_url(picture)
-
-
-def data_url(picture, **options):
-    """Return a Pillow image as a data URL of WebP: photos take a tenth of the bytes of a PNG."""
-    webp = io.BytesIO()
-    picture.save(webp, "WEBP", quality=WEBP_QUALITY, **options)
-    return f"data:image/webp;base64,{base64.b64encode(webp.getvalue()).decode()}"
 
 
 def settings(recipe, method):
