@@ -113,6 +113,15 @@ def test_modules_are_imported_with_from(name):
         assert not isinstance(node, ast.ImportFrom) or node.level == 0
 
 
+@pytest.mark.parametrize("name", TREES)
+def test_modules_can_be_imported_on_windows(name):
+    """Python has these modules on Linux and macOS only."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names}
+            assert not names & {"fcntl", "grp", "pwd", "resource", "termios"}
+
+
 def test_imports_have_no_circle():
     without_imports, rest = set(), dict(IMPORTS)
     while free := [name for name, found in rest.items() if found <= without_imports]:

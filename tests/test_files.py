@@ -1,9 +1,9 @@
 import errno
-import fcntl
 import os
 import subprocess
 import sys
 
+import portalocker
 import pytest
 from conftest import ROOT
 
@@ -190,13 +190,13 @@ def test_locked_writes_nothing_into_a_folder_that_is_only_read(tmp_path):
 def test_locked_opens_the_lock_file_as_nfs_requires(tmp_path, monkeypatch, shared):
     """NFS locks a file exclusively only if it is open for writing, and shared only for reading."""
 
-    def flock(file, kind):
-        if kind & fcntl.LOCK_EX and not file.writable():
+    def lock(file, kind):
+        if kind & portalocker.LOCK_EX and not file.writable():
             raise OSError(errno.EBADF, "Bad file descriptor")
-        if kind & fcntl.LOCK_SH and not file.readable():
+        if kind & portalocker.LOCK_SH and not file.readable():
             raise OSError(errno.EBADF, "Bad file descriptor")
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(portalocker, "lock", lock)
     for next_shared in (False, shared, False):
         with files.locked(tmp_path, next_shared):
             pass
@@ -206,7 +206,7 @@ def test_locked_continues_on_a_file_system_without_locks(tmp_path, monkeypatch):
     def flock(file, kind):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr("portalocker.portalocker.LOCKER", flock)
     with files.locked(tmp_path):
         pass
 
@@ -229,3 +229,27 @@ def test_locked_deletes_the_unfinished_files_of_ended_processes_only(tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"subfolder", "metrics.json", files.LOCK, users_file.name}
     assert not leftover.exists()
+
+
+def test_leftovers_on_windows_are_deleted_without_a_signal_unless_a_process_has_them_open(
+    tmp_path, monkeypatch
+):
+    """There, os.kill ends the process, and an open file cannot be deleted."""
+    open_file, leftover, own = (
+        tmp_path / f".{number:012}.{process}.partial.png"
+        for number, process in enumerate((os.getppid(), os.getppid(), os.getpid()))
+    )
+    for path in (open_file, leftover, own):
+        path.write_text("half")
+    remove = files.remove
+
+    def remove_closed(path):
+        if path == open_file:
+            raise PermissionError(errno.EACCES, "used by another process")
+        remove(path)
+
+    monkeypatch.setattr(files, "remove", remove_closed)
+    monkeypatch.setattr(files.sys, "platform", "win32")
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process was ended"))
+    files.delete_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [open_file, own]

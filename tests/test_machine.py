@@ -75,3 +75,10 @@ def test_available_memory_is_half_of_all_when_the_system_does_not_report_it(tmp_
 
 def test_available_memory_of_this_machine_is_plausible():
     assert 1e8 < machine.available_memory() < 1e14
+
+
+def test_memory_is_assumed_to_be_small_where_it_cannot_be_read(monkeypatch, tmp_path):
+    """As on Windows."""
+    monkeypatch.setattr(machine, "MEMORY_INFO", tmp_path / "none")
+    monkeypatch.delattr(machine.os, "sysconf")
+    assert machine.available_memory() == 2 * 1024**3

@@ -1,14 +1,16 @@
 """Files that are written completely or not at all, and folders that one run locks for itself."""
 
 import errno
-import fcntl
 import json
 import os
 import re
 import shutil
+import sys
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
+
+import portalocker
 
 from pyimagesearch.support.errors import UserError
 
@@ -58,16 +60,18 @@ def locked(folder, shared=False):
         yield
         return
     with open_lock(path, shared) as file:
+        kind = portalocker.LOCK_SH if shared else portalocker.LOCK_EX
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as failure:
+            portalocker.lock(file, kind | portalocker.LOCK_NB)
+        except portalocker.AlreadyLocked as failure:
             raise UserError(
                 f"another run is using {folder}. Wait until it has finished, or stop it"
             ) from failure
-        except OSError as failure:
+        except portalocker.LockException as failure:
             # Some network file systems do not support locks.
-            if failure.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
+            reason = getattr(failure.__cause__, "errno", None)
+            if reason not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise (failure.__cause__ or failure) from None
         if not shared:
             delete_leftovers(folder)
         yield
@@ -96,13 +100,25 @@ def delete_leftovers(folder):
     for path in list(Path(folder).rglob(".*.partial*")):
         match = PARTIAL.fullmatch(path.name)
         try:
-            if match:
-                # Signal 0 only checks if the process exists; it does not end it.
-                os.kill(int(match[1]), 0)
-        except ProcessLookupError:
-            remove(path)
+            if match and not is_running(int(match[1])):
+                remove(path)
         except PermissionError:
-            pass  # The process belongs to another user.
+            pass  # On Windows: a running process has opened the file.
+
+
+def is_running(process):
+    """Return True if a process with this number is running; on Windows only if it is this one."""
+    if sys.platform == "win32":
+        # Here, os.kill would end the process. A file that it has opened cannot be deleted anyway.
+        return process == os.getpid()
+    try:
+        # Signal 0 only checks if the process exists; it does not end it.
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # The process belongs to another user.
+    return True
 
 
 def remove(path):

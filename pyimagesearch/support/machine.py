@@ -9,6 +9,7 @@ from pathlib import Path
 CPU_INFO = Path("/proc/cpuinfo")
 MEMORY_INFO = Path("/proc/meminfo")
 CONTAINER = Path("/sys/fs/cgroup")
+UNKNOWN_MEMORY = 2 * 1024**3  # bytes; assumed on Windows
 
 
 def has_gpu():
@@ -55,13 +56,15 @@ def computes_in_bfloat16():
 def available_memory():
     """Return how many bytes a process can use before the machine begins to swap.
 
-    In a container this is at most what its limit leaves. On systems other than Linux it is half of
-    the machine's memory.
+    In a container this is at most what its limit leaves. On macOS it is half of the machine's
+    memory, on Windows 2 GB.
     """
     try:
         lines = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())
         available = int(lines["MemAvailable"].split()[0]) * 1024  # the file counts in KiB
     except (OSError, KeyError):
+        if not hasattr(os, "sysconf"):
+            return UNKNOWN_MEMORY
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     try:
         limit = int((CONTAINER / "memory.max").read_text())
