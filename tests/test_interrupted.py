@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 
 import pytest
@@ -12,6 +13,9 @@ from conftest import ROOT, make_flat_download, put_thin_vgg16, read, tiny_recipe
 
 from pyimagesearch import config
 from pyimagesearch.support import files
+
+if sys.platform == "win32":
+    pytest.skip("Windows has neither kill -9 nor a server that forks", allow_module_level=True)
 
 IN_A_ROW = 5  # kills before a run may finish
 # A process that imports some modules once and is copied for each run.
@@ -22,7 +26,6 @@ HEAVY_PACKAGES = ["keras", "sklearn.linear_model", "matplotlib.pyplot", "polars"
 def run_script(folder, weights, name, arguments):
     """Run a script on the tiny recipe in a folder; the child's main function."""
     import importlib
-    import sys
 
     from pyimagesearch.support import console
 
