@@ -127,7 +127,10 @@ class EpochRecorder(keras.callbacks.Callback):
             raise divergence_error(self.phase, epoch + 1, divergence)
         history.append(row)
         path = self.history_path
-        with files.atomic_write(path) as partial, open(partial, "w", newline="") as file:
+        with (
+            files.atomic_write(path) as partial,
+            open(partial, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, row.keys())
             writer.writeheader()
             writer.writerows(history)

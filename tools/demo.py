@@ -78,7 +78,7 @@ def table(recipe):
     folder = ROOT / config.OUTPUT_DIR / recipe
     lines = ["", f"{'method':<22}{'accuracy':>9}{'95 % interval':>16}{'seconds':>9}"]
     for method in METHODS:
-        metrics = json.loads((folder / method / "metrics.json").read_text())
+        metrics = json.loads((folder / method / "metrics.json").read_text(encoding="utf-8"))
         accuracy, count = metrics["accuracy"], metrics["photos"]["evaluation"]
         interval = intervals.interval_text(accuracy, count)
         seconds = metrics["seconds"] + metrics.get("feature_seconds", 0)

@@ -278,7 +278,8 @@ def confusion_text(matrix, classes):
 
 def write_confusion(path, matrix, classes):
     """Write a confusion matrix as CSV; its first row and column are the names of the classes."""
-    with files.atomic_write(path) as partial_path, open(partial_path, "w", newline="") as file:
+    options = {"newline": "", "encoding": "utf-8"}
+    with files.atomic_write(path) as partial_path, open(partial_path, "w", **options) as file:
         writer = csv.writer(file)
         writer.writerow(["true class / predicted class", *classes])
         writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
