@@ -59,7 +59,7 @@ def test_heat_map_is_0_everywhere_when_nothing_raises_the_score():
 
 @pytest.mark.parametrize(
     ("backbone", "pooling", "size"),
-    [("VGG16", "flatten", 4), ("VGG16", "average", 4), ("ResNet50", "average", 2)],
+    [("VGG16", "flatten", 4), ("VGG16", "average", 4), ("ResNet50", "average", 8)],
 )
 def test_heat_maps_of_a_backbone_have_one_number_per_position_of_its_last_maps(
     thin, thin_resnet, backbone, pooling, size
