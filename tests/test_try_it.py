@@ -120,7 +120,8 @@ def test_prediction_comes_with_two_pictures_small_enough_for_a_page(try_it, trai
     make_photo(Path("photo.png"), 0, 0, size=(1600, 400))
     heatmap_function = heatmaps.heatmap_function(loaded.network)
     data = Path("photo.png").read_bytes()
-    top_classes, *urls = try_it.predict(loaded, heatmap_function, data)
+    top_classes, unlike, *urls = try_it.predict(loaded, heatmap_function, data)
+    assert unlike in (True, False)
     assert {name for name, _ in top_classes} == set(CLASSES)
     assert sum(probability for _, probability in top_classes) == pytest.approx(1, abs=1e-5)
     for url in urls:

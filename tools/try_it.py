@@ -135,12 +135,13 @@ async def show_prediction(column, classifier, heatmap_function, file):
         show_result(file.name, *result)
 
 
-def show_result(name, top_classes, photo, heatmap):
+def show_result(name, top_classes, unlike, photo, heatmap):
     """Show a bar for each class, and the photo beside its heat map.
 
     Args:
         name: of the file.
         top_classes: [(class name, probability)], the most likely class first.
+        unlike: True if the photo is unlike any training photo.
         photo, heatmap: data URLs.
     """
     from nicegui import ui
@@ -149,6 +150,9 @@ def show_result(name, top_classes, photo, heatmap):
 
     best = top_classes[0][0]
     ui.label(f"{name}: {best}").classes("text-h6")
+    if unlike:
+        warning = f"This photo is {answers.UNLIKE}: do not rely on its class"
+        ui.label(warning).classes("text-negative")
     for class_name, probability in top_classes:
         with ui.row().classes("w-full items-center no-wrap gap-3"):
             ui.label(class_name).classes("w-1/3 ellipsis")
@@ -172,7 +176,7 @@ def show_picture(url, caption):
 
 
 def predict(classifier, heatmap_function, data):
-    """Return ([(class name, probability)], photo, photo with heat map); pictures are data URLs.
+    """Return ([(class name, probability)], unlike, photo, photo with heat map) for `show_result`.
 
     Args:
         classifier: a classifier.Classifier.
@@ -187,10 +191,10 @@ def predict(classifier, heatmap_function, data):
 
     photo = images.read_rgb(data, images.decode_size(classifier.image_size))
     pixels = images.resize(photo, classifier.image_size)[None]
-    probabilities = classifier.predict(pixels)[0]
+    (probabilities,), (unlike,) = classifier.predict_and_compare(pixels)
     heat = heatmap_function(pixels, [int(probabilities.argmax())])[0]
     top_classes = classifier.top(probabilities, CLASSES_SHOWN)
-    return top_classes, data_url(photo), data_url(annotation.overlay_heat(photo, heat))
+    return top_classes, unlike, data_url(photo), data_url(annotation.overlay_heat(photo, heat))
 
 
 def data_url(picture):
