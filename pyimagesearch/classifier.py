@@ -250,7 +250,8 @@ def load(folder):
     Raises UserError if training has not finished there, or a file is damaged.
     """
     console.import_tensorflow()
-    return from_network(*load_network_and_classes(folder), load_reference(folder))
+    network, classes = load_network_and_classes(folder)
+    return from_network(network, classes, load_reference(folder, network))
 
 
 def load_network_and_classes(folder):
@@ -319,13 +320,21 @@ def load_regression(path):
         return regression
 
 
-def load_reference(folder):
+def load_reference(folder, network):
     """Return the similarity.Reference of a classifier, or None: earlier versions stored none."""
+    from pyimagesearch import networks
+
     path = Path(folder) / similarity.FILE
     if not path.is_file():
         return None
     with explain_loading_errors(path):
-        return similarity.load(folder)
+        reference = similarity.load(folder)
+    stored, computed = reference.features.shape[1], networks.pooled_features(network).shape[-1]
+    if stored != computed:
+        raise UserError(
+            f"{path} has {stored} features per photo, and the network {computed}. {remedy(path)}"
+        )
+    return reference
 
 
 @contextmanager
@@ -387,7 +396,7 @@ def export(folder, kind):
     console.import_tensorflow()
     network, classes = load_network_and_classes(folder)
     target = Path(folder) / EXPORTS_FOLDER / exports.FILES[kind]
-    reference = load_reference(folder)
+    reference = load_reference(folder, network)
     exports.write(add_comparison(network, reference), kind, target)
     files.write_json(target.with_name(CLASSES_FILE), classes)
     console.info(f"exported: {target}")

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pyimagesearch import checkpoint, classifier, config, datasets, networks
 from pyimagesearch.recipe import Augmentation
-from pyimagesearch.support import files, sources
+from pyimagesearch.support import files, similarity, sources
 from pyimagesearch.support.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("untraced")
@@ -124,6 +124,12 @@ def test_prediction_says_which_photos_are_unlike_any_training_photo(network):
 def test_classifier_without_training_photos_to_compare_with_predicts_too(folder):
     _, unlike = classifier.load(folder).predict_and_compare(make_photos(2))
     assert unlike == [None, None]
+
+
+def test_training_photos_of_another_network_are_one_error(folder):
+    similarity.save(folder, similarity.fit(np.eye(5), np.eye(5)))
+    with pytest.raises(UserError, match=r"similarity.npz has 5 features per photo.*--force"):
+        classifier.load(folder)
 
 
 # Save and load
