@@ -349,7 +349,7 @@ def test_layer_that_is_like_no_other_is_refused_with_the_last_ones(thin):
     assert "such as block5_conv2, block5_conv3, block5_pool" in message
 
 
-def test_layer_in_a_residual_block_is_refused_with_its_two_neighbours():
+def test_layer_in_a_residual_block_is_refused_with_its_two_neighbours(thin_resnet):
     message = cut_error("conv5_block2_2_conv", backbone="ResNet50")
     assert "allowed: conv5_block1_out or conv5_block2_add, where ResNet50 can be cut" in message
 

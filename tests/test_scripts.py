@@ -156,9 +156,9 @@ def test_names_that_are_not_unicode_or_look_like_formulas_go_all_the_way(
         folder = Path("dataset/tiny", split)
         for number, name in enumerate(strange):
             shutil.copy(folder / "zebra" / f"0_{number}.jpg", folder / "apple" / name)
-    # The pictures of the report have the names as captions. Few other photos are drawn too.
-    for path in [*folder.rglob("*_[1-9].jpg")]:
-        path.unlink()
+        # The pictures of the report have the names as captions. Few other photos are drawn too.
+        for path in [*folder.rglob("*_[1-9].jpg")]:
+            path.unlink()
     run("train")
     out, _ = run("predict", "--image", *(folder / "apple" / name for name in strange))
     assert len(out.splitlines()) == 3
