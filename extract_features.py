@@ -53,7 +53,7 @@ def extract(recipe, splits, folder, fingerprint):
     paths = [folder / f"{name}.csv" for name in config.SPLITS]
     # After an interruption, the CSV files that exist are complete.
     outputs = {
-        path: frozen.feature_output(split)
+        path: frozen.feature_output(split, extractor)
         for path, split in zip(paths, splits._fields, strict=True)
         if not path.is_file()
     }
@@ -69,8 +69,13 @@ def extract(recipe, splits, folder, fingerprint):
     files.write_json(folder / "classes.json", list(recipe.classes))
     with files.atomic_write(folder / features.BACKBONE_FILE) as partial:
         networks.float32_copy(extractor).save(partial)
-    columns, channels = extractor.output_shape[-1], networks.cut_tensor(extractor, None).shape[-1]
-    facts = {"columns": columns, "channels": channels, "precision": precision}
+    columns, last_map = extractor.output_shape[-1], extractor.get_layer(networks.FEATURES)
+    facts = {
+        "columns": columns,
+        "columns_of_last_map": last_map.output.shape[-1],
+        "channels": last_map.input.shape[-1],
+        "precision": precision,
+    }
     features.finish(folder, fingerprint, facts, stopwatch)
     console.info(f"{columns:,} features per photo ({stopwatch})")
 

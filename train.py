@@ -73,9 +73,9 @@ def train_regression(recipe, splits, folder, fingerprint, tensorboard):
     if tensorboard:
         console.warn("--tensorboard logs nothing: logistic regression has no epochs")
     console.info("training model...")
-    stopwatch, columns, weights = console.Stopwatch(), recorded["columns"], recipe.class_weights
+    stopwatch, columns = console.Stopwatch(), recorded["columns"]
     csvs = [features_folder / f"{name}.csv" for name in config.SPLITS]
-    model = regression.fit(csvs[0], splits.training, columns, weights, config.MAX_ITERATIONS)
+    model = regression.fit(csvs, splits, columns, recipe, config.MAX_ITERATIONS)
     times = {"seconds": round(stopwatch.seconds, 3), "feature_seconds": recorded["seconds"]}
 
     console.info("evaluating and saving model...")

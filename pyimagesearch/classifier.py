@@ -33,7 +33,7 @@ SETTINGS = {
     "fine_tune": ("PRECISION", "WEIGHTS", "SEED", "STORED_VIEWS", "SHARED_VIEWS"),
 }
 # The fields of a recipe that logistic regression depends on; its features depend on others.
-REGRESSION_FIELDS = ("calibrate", "class_weights", "mistakes")
+REGRESSION_FIELDS = ("calibrate", "class_weights", "mistakes", "regression")
 # Fields of a recipe that only say where the photos come from, or which script to run.
 DOWNLOAD_FIELDS = {
     *("source", "download", "layout", "labels", "split", "official_counts"),
@@ -195,13 +195,15 @@ def fingerprint(recipe, splits, folder, settings):
     """Return what the classifier in output/<recipe>/<method> is made from, with its SETTINGS."""
     parts = features.fingerprint(recipe, splits, settings["PRECISION"], settings["WEIGHTS"])
     parts |= {name: value for name, value in settings.items() if name not in parts}
+    fields = asdict(recipe)
     if Path(folder).name == "logistic_regression":
         recorded = files.read_json(Path(folder).parent / "features" / features.FINGERPRINT_FILE)
-        parts |= {name: getattr(recipe, name) for name in REGRESSION_FIELDS}
+        parts |= {name: fields[name] for name in REGRESSION_FIELDS}
         parts |= {"the features": fingerprints.digest(recorded)}
     else:
-        fields = asdict(recipe).items()
-        parts |= {name: value for name, value in fields if name not in DOWNLOAD_FIELDS}
+        del parts["layers"], parts["unit_length"]
+        ignored = DOWNLOAD_FIELDS | {"regression"}
+        parts |= {name: value for name, value in fields.items() if name not in ignored}
     return fingerprints.fingerprint(parts)
 
 

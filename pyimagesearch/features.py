@@ -28,6 +28,8 @@ def fingerprint(recipe, splits, precision, weights):
         "preprocessing": recipe.preprocessing,
         "image_size": recipe.image_size,
         "pooling": recipe.head.pooling,
+        "layers": list(recipe.regression.layers),
+        "unit_length": recipe.regression.unit_length,
         "PRECISION": precision,
         "WEIGHTS": str(weights),
         "the file of WEIGHTS": fingerprints.file_digest(weights),
@@ -57,8 +59,8 @@ def begin(folder, fingerprint, precision):
 def finish(folder, fingerprint, facts, stopwatch):
     """Record that the features in a folder are complete, and what they were made from.
 
-    The `facts` are "columns", the features per photo; "channels", those of the feature map; and the
-    "precision".
+    The `facts` are "columns", the features per photo; "columns_of_last_map", those of the last
+    feature map, which come first; its "channels"; and the "precision".
     """
     facts = {**facts, "seconds": round(stopwatch.seconds, 3)}
     files.write_json(folder / FINGERPRINT_FILE, {**fingerprint, **facts})

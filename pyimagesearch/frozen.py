@@ -115,13 +115,14 @@ def needed(recipe, views, first=0):
     return tuple(sorted(dict.fromkeys(routed), key=lambda output: output.computed_from != PHOTOS))
 
 
-def feature_output(split):
+def feature_output(split, extractor):
     """Return the Output that extract_features.py needs of a split: its features, in float32.
 
     Those of the evaluation photos are computed as predict.py computes those of a new photo: by
     the float32 copy of the network.
     """
-    return Output(split, networks.FEATURES, dtype="float32", exact=split == "evaluation")
+    layer = extractor.layers[-1].name
+    return Output(split, layer, dtype="float32", exact=split == "evaluation")
 
 
 def route(output, outputs):

@@ -18,6 +18,7 @@ from pyimagesearch.support.errors import UserError
 
 PHOTOS = "photos"  # the input
 FEATURES = "features"  # the layer that turns the last feature map into one row per photo
+ALL_FEATURES = "all_features"  # the layer that appends the features of other layers to that row
 PROBABILITIES = "probabilities"  # the last layer
 POOLINGS = {"flatten": keras.layers.Flatten, "average": keras.layers.GlobalAveragePooling2D}
 # Layers with weights that a phase does not train.
@@ -85,14 +86,49 @@ def build(recipe, weights_setting, seed=None):
 def build_feature_extractor(recipe, weights_setting):
     """Return the frozen network of a recipe: uint8 RGB photos -> (n, features).
 
-    VGG16 has 7 x 7 x 512 = 25,088 features at 224 x 224 pixels, its flattened last pooling.
-    Arguments and errors are those of `build`.
+    VGG16 has 7 x 7 x 512 = 25,088 features at 224 x 224 pixels, its flattened last pooling. Those
+    of the layers in `recipe.regression` come after them. Arguments and errors are those of `build`.
     """
     photos, backbone = build_backbone(recipe, weights_setting)
-    features = POOLINGS[recipe.head.pooling](name=FEATURES)(backbone.output)
-    extractor = keras.Model(photos, features, name=f"{recipe.backbone.lower()}_features")
+    pooling = POOLINGS[recipe.head.pooling](name=FEATURES)
+    plain = keras.Model(photos, pooling(backbone.output))
+    parts = {FEATURES: plain.output}
+    for name in recipe.regression.layers:
+        average = keras.layers.GlobalAveragePooling2D(name=f"{name}_average")
+        parts[name] = average(feature_map(plain, name, recipe))
+    if recipe.regression.unit_length:
+        for name, part in parts.items():
+            unit_length = keras.layers.UnitNormalization(dtype="float32", name=f"{name}_unit")
+            parts[name] = unit_length(part)
+    joined, *others = parts.values()
+    if others:
+        joined = keras.layers.Concatenate(name=ALL_FEATURES)([joined, *others])
+    extractor = keras.Model(photos, joined, name=f"{recipe.backbone.lower()}_features")
     extractor.trainable = False
     return extractor
+
+
+def features_of_other_layers(network):
+    """Return the tensors that are appended to the features of the last feature map, if any."""
+    names = [layer.name for layer in network.layers]
+    return network.get_layer(ALL_FEATURES).input[1:] if ALL_FEATURES in names else []
+
+
+def feature_map(network, layer_name, recipe):
+    """Return the output of a layer, or of the one that "auto" stands for.
+
+    Raises UserError if the network has no such layer, or if its output is not a feature map.
+    """
+    maps = {layer.name: layer.output for layer in network.layers if len(layer.output.shape) == 4}
+    name = resolve_cut(network, layer_name)
+    if name not in maps:
+        similar = difflib.get_close_matches(name, maps, n=3, cutoff=0.3) or list(maps)[-3:]
+        raise UserError(
+            f"pyimagesearch/config.py, recipe {recipe.name!r}: regression.layers has "
+            f"{name!r}; allowed: 'auto', or layers of {recipe.backbone} such as "
+            f"{', '.join(similar)}"
+        )
+    return maps[name]
 
 
 def build_backbone(recipe, weights_setting):

@@ -52,6 +52,29 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Regression:
+    """Logistic regression on features: the last feature map of the backbone, pooled as in Head.
+
+    The defaults are the tutorial's, and scikit-learn's.
+    """
+
+    # Layers whose outputs, averaged over the photo, are features too: ("block4_pool",). "auto":
+    # the layer after which the last block of the backbone begins.
+    layers: tuple | list = ()
+    # Divide the features of each layer by their length, photo by photo. Otherwise the layer with
+    # the largest numbers and the photos with the strongest contrasts count most.
+    unit_length: bool = False
+    # The smaller C is, the closer to 0 the coefficients stay. Of several values, the one with the
+    # lowest log loss on the validation photos is used.
+    C: float | tuple | list = 1
+
+    @property
+    def candidates(self):
+        """The values of C to fit with."""
+        return tuple(self.C) if isinstance(self.C, (tuple, list)) else (self.C,)
+
+
+@dataclass(frozen=True)
 class Split:
     """How photos are divided, class by class, into the splits that the download does not have.
 
@@ -95,6 +118,7 @@ class Recipe:
     batch_size: int
     head: Head
     phases: tuple | list
+    regression: Regression = Regression()
     # The names in the order of the labels. None: the names of the folders; build_dataset.py prints
     # them.
     classes: tuple | list | None = None
@@ -169,7 +193,7 @@ def unknown_field(row_class, name, names):
     return f"{message}; it has: {', '.join(RULES[row_class])}"
 
 
-PARTS = (Augmentation, Head, Split, Phase, Recipe)
+PARTS = (Augmentation, Head, Regression, Split, Phase, Recipe)
 for _row_class in PARTS:
     reports_wrong_fields(_row_class)
 
@@ -259,20 +283,19 @@ def checked(rows):
 
 def completed(name, row):
     """Return a row with its `name`, and with what it leaves open or writes in another way."""
-    phases = tuple(row.phases)
-    if not row.backbone.startswith("VGG"):
-        phases = tuple(
-            replace(phase, unfreeze_after=AUTO)
-            if phase.unfreeze_after == LAST_BLOCK_OF_VGG
-            else phase
-            for phase in phases
-        )
+    renamed = {} if row.backbone.startswith("VGG") else {LAST_BLOCK_OF_VGG: AUTO}
+    phases = tuple(
+        replace(phase, unfreeze_after=renamed.get(phase.unfreeze_after, phase.unfreeze_after))
+        for phase in row.phases
+    )
+    layers = tuple(renamed.get(name, name) for name in row.regression.layers)
     return replace(
         row,
         name=name,
         source=str(in_home_folder(row.source)),
         classes=row.classes and tuple(row.classes),
         phases=phases,
+        regression=replace(row.regression, layers=layers),
         image_size=side_or_sides(*height_and_width(row.image_size or BACKBONES[row.backbone])),
     )
 
@@ -316,6 +339,7 @@ def wrong_fields(row):
         return
     yield from broken_rules(row.head, Head, "head")
     yield from broken_rules(row.augmentation, Augmentation, "augmentation")
+    yield from broken_rules(row.regression, Regression, "regression")
     yield from broken_rules(row.split, Split, "split")
     if row.classes is not None:
         yield from wrong_classes(row.classes)
@@ -360,6 +384,9 @@ def wrong_combinations(row):
         yield "image_size", row.image_size, f"a whole number from {smallest}, for {row.backbone}"
     if row.head.output == "sigmoid" and row.classes is not None and len(row.classes) != 2:
         yield "head.output", "sigmoid", f"'softmax': it has {len(row.classes)} classes, not 2"
+    if len(row.regression.candidates) > 1 and row.validate_on_evaluation:
+        allowed = "a single number: the best of several cannot be chosen on the evaluation photos"
+        yield "regression.C", row.regression.C, allowed
     if [row.split.training, row.split.validation, row.split.evaluation].count(None) > 1:
         yield "split", row.split, "at most one part that is None"
 
@@ -409,6 +436,18 @@ def number(low, high=float("inf"), above=False):
         return (low < value if above else low <= value) and value < high
 
     return is_valid, words
+
+
+def is_strength(value):
+    """Return True for a positive number, or a tuple or list of them."""
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    return bool(values) and all(map(number(0, above=True)[0], values))
+
+
+def is_names(value):
+    """Return True for a tuple or list of strings that are not blank, each once."""
+    is_list = isinstance(value, (tuple, list)) and all(map(is_text, value))
+    return is_list and len(set(value)) == len(value)
 
 
 def is_text(value):
@@ -508,6 +547,7 @@ RULES: dict[type, dict[str, Any]] = {
         "image_size": (is_image_size, "a whole number from 1, (height, width), or None"),
         "batch_size": whole_number(1),
         "head": instance_of(Head, "Head(...)"),
+        "regression": instance_of(Regression, "Regression(...)"),
         "method": one_of(*METHODS),
         "augmentation": instance_of(Augmentation, "Augmentation(...)"),
         "views": whole_number(0, None, "auto"),
@@ -525,6 +565,11 @@ RULES: dict[type, dict[str, Any]] = {
         "units": whole_number(1, None),
         "dropout": number(0, 1),
         "output": one_of("softmax", "sigmoid"),
+    },
+    Regression: {
+        "layers": (is_names, "names of layers, such as ('block3_pool', 'block4_pool')"),
+        "C": (is_strength, "a number above 0, or several in brackets"),
+        "unit_length": one_of(False, True),
     },
     Augmentation: {
         "rotation_degrees": number(0, 361),

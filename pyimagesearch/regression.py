@@ -20,43 +20,67 @@ BLOCK_ROWS = 512  # 50 MB of VGG16's 25,088 features
 GRADIENT_TOLERANCE, LOSS_TOLERANCE = 1e-4, 64 * np.finfo(float).eps
 
 
-def fit(path, photos, columns, weights, max_iterations):
-    """Return a LogisticRegression fitted to the features of the training photos.
+def fit(paths, splits, columns, recipe, max_iterations):
+    """Return the LogisticRegression of a recipe, fitted to the features of its training photos.
 
-    `path` is that of training.csv, `columns` the number of features, and `weights` the recipe's
-    `class_weights`. Raises UserError if the CSV is damaged, or if its rows are not those of the
-    photos.
+    Args:
+        paths: of training.csv, validation.csv and evaluation.csv.
+        splits: the datasets.Splits of their photos.
+        columns: the number of features.
+        recipe: its `regression` and its `class_weights` are used.
+        max_iterations: of each fit.
+
+    Raises UserError if a CSV is damaged, or if its rows are not those of the photos.
     """
+    photos = splits.training
     needed = len(photos) * columns * np.dtype(np.float32).itemsize * MEMORY_FACTOR
     available, stopwatch = machine.available_memory(), console.Stopwatch()
-    if needed < available:
-        regression = fit_in_memory(path, photos, columns, weights, max_iterations)
-    else:
+    fit_all = fit_in_memory
+    if needed > available:
         console.info(
             f"{len(photos):,} rows of {columns:,} features need {needed / 1e9:.1f} GB of memory, "
             f"and {available / 1e9:.1f} GB are available: fitting in blocks of {BLOCK_ROWS} rows"
         )
-        regression = fit_in_blocks(path, photos, columns, weights, max_iterations)
+        fit_all = fit_in_blocks
+    fitted = fit_all(paths[0], photos, columns, recipe, max_iterations)
+    best = choose_best(fitted, paths[1], splits.validation) if len(fitted) > 1 else fitted[0]
+    words = f", the best C is {best.C:g}" if len(fitted) > 1 else ""
     console.info(
         f"logistic regression: {len(photos):,} photos, {columns:,} features, "
-        f"{regression.n_iter_[0]} iterations ({stopwatch})"
+        f"{best.n_iter_[0]} iterations{words} ({stopwatch})"
     )
-    return regression
+    return best
 
 
-def fit_in_memory(path, photos, columns, weights, max_iterations):
-    """Fit with all rows in memory. Arguments, result and errors are those of `fit`."""
+def choose_best(fitted, path, photos):
+    """Return the LogisticRegression with the lowest log loss on the photos of a CSV."""
+    logits = [[] for _ in fitted]
+    for rows in features.read_blocks(path, photos, fitted[0].n_features_in_):
+        for blocks, regression in zip(logits, fitted, strict=True):
+            blocks.append(compute_logits(regression, rows))
+    losses = [calibration.log_loss(np.concatenate(blocks), photos.labels) for blocks in logits]
+    return fitted[int(np.argmin(losses))]
+
+
+def fit_in_memory(path, photos, columns, recipe, max_iterations):
+    """Return a LogisticRegression for each C, fitted with all rows in memory."""
     rows = features.read_split(path, photos, columns)
-    regression = LogisticRegression(solver="lbfgs", max_iter=max_iterations, class_weight=weights)
-    return regression.fit(rows, photos.labels)
+    return fit_rows(rows, photos.labels, recipe, max_iterations)
 
 
-def fit_in_blocks(path, photos, columns, weights, max_iterations):
-    """Fit with a few rows in memory at a time; arguments, result and errors are those of `fit`.
+def fit_rows(rows, labels, recipe, max_iterations):
+    """Return a LogisticRegression for each C, fitted to (n, features) rows and (n,) labels."""
+    settings = {"max_iter": max_iterations, "class_weight": recipe.class_weights}
+    candidates = (LogisticRegression(C=C, **settings) for C in recipe.regression.candidates)
+    return [candidate.fit(rows, labels) for candidate in candidates]
+
+
+def fit_in_blocks(path, photos, columns, recipe, max_iterations):
+    """Return a LogisticRegression for each C, fitted with a few rows in memory at a time.
 
     The objective is that of scikit-learn's LogisticRegression: the weighted mean of the log loss,
-    plus the squared coefficients divided by twice the number of rows. Its solver, L-BFGS, needs one
-    pass over the rows for each value of the objective.
+    plus the squared coefficients divided by 2 C and the number of rows. Its solver, L-BFGS, needs
+    one pass over the rows for each value of the objective.
     """
     array_file = ArrayFile(Path(path).with_suffix(".npy"), (len(photos), columns), "float32")
     array_file.delete()  # what a killed run has left may be of other features
@@ -68,27 +92,28 @@ def fit_in_blocks(path, photos, columns, weights, max_iterations):
         # An array is read several times faster than a CSV, and is read in every iteration.
         with console.progress("features", len(photos)) as advance:
             array_file.write(BLOCK_ROWS, all_blocks, advance)
-        row_weights = compute_sample_weight(weights, photos.labels)
+        row_weights = compute_sample_weight(recipe.class_weights, photos.labels)
         objective = BlockObjective(array_file, photos.labels, len(photos.classes), row_weights)
-        return minimize_loss(objective, max_iterations)
+        return [minimize_loss(objective, C, max_iterations) for C in recipe.regression.candidates]
     finally:
         # It is as large as all rows in memory.
         array_file.delete()
 
 
-def minimize_loss(objective, max_iterations):
+def minimize_loss(objective, C, max_iterations):
     """Return the LogisticRegression with the lowest value of a BlockObjective."""
     options = {"maxiter": max_iterations, "gtol": GRADIENT_TOLERANCE, "ftol": LOSS_TOLERANCE}
     with console.progress("iterations of logistic regression", max_iterations) as advance:
         solution = minimize(
             objective,
             np.zeros(objective.shape).ravel(),
+            args=(C,),
             jac=True,
             method="L-BFGS-B",
             options=options,
             callback=lambda _: advance(1),
         )
-    return as_regression(solution.x.reshape(objective.shape), solution.nit)
+    return as_regression(solution.x.reshape(objective.shape), C, solution.nit)
 
 
 class BlockObjective:
@@ -103,8 +128,8 @@ class BlockObjective:
         self.row_weights = row_weights  # their sum is the number of rows
         self.shape = (1 if class_count == 2 else class_count, array_file.shape[1] + 1)
 
-    def __call__(self, parameters):
-        """Return (loss, gradient) of flat parameters."""
+    def __call__(self, parameters, C):
+        """Return (loss, gradient) of flat parameters, for scikit-learn's C."""
         parameters = parameters.reshape(self.shape)
         coefficients, intercepts = parameters[:, :-1], parameters[:, -1]
         loss, gradient = 0.0, np.zeros(self.shape)
@@ -122,14 +147,14 @@ class BlockObjective:
             errors = errors[:, -len(parameters) :]
             gradient[:, :-1] += errors.T.astype(np.float32) @ rows
             gradient[:, -1] += errors.sum(axis=0)
-        loss += (coefficients**2).sum() / 2
-        gradient[:, :-1] += coefficients
+        loss += (coefficients**2).sum() / (2 * C)
+        gradient[:, :-1] += coefficients / C
         return loss / count, (gradient / count).ravel()
 
 
-def as_regression(parameters, iterations):
+def as_regression(parameters, C, iterations):
     """Return a fitted LogisticRegression with these (classes, features + 1) parameters."""
-    regression = LogisticRegression()
+    regression = LogisticRegression(C=C)
     regression.classes_ = np.arange(max(2, len(parameters)))
     regression.coef_, regression.intercept_ = parameters[:, :-1], parameters[:, -1]
     regression.n_features_in_ = parameters.shape[1] - 1
@@ -137,17 +162,24 @@ def as_regression(parameters, iterations):
     return regression
 
 
-def compute_outputs(regression, path, photos, channels):
+def compute_outputs(regression, path, photos, recorded):
     """Return [(n, classes) logits, (n, channels) pooled features] of the rows of a CSV.
 
-    Two classes have one column of logits, that of the second class. Errors are those of `fit`.
+    Two classes have one column of logits, that of the second class. Pooled are the features of the
+    last feature map. `recorded` is what features.require returns. Errors are those of `fit`.
     """
     logits, pooled = [], []
     for rows in features.read_blocks(path, photos, regression.n_features_in_):
-        logits.append(regression.decision_function(rows).reshape(len(rows), -1))
+        logits.append(compute_logits(regression, rows))
         # Flattened features are a row of channels for each place of the photo.
-        pooled.append(rows.reshape(len(rows), -1, channels).mean(axis=1))
+        last_map = rows[:, : recorded["columns_of_last_map"]]
+        pooled.append(last_map.reshape(len(rows), -1, recorded["channels"]).mean(axis=1))
     return [np.concatenate(logits), np.concatenate(pooled)]
+
+
+def compute_logits(regression, rows):
+    """Return (n, classes) logits of (n, features) rows, or (n, 1) if there are two classes."""
+    return regression.decision_function(rows).reshape(len(rows), -1)
 
 
 def calibrated_copy(regression, temperature):

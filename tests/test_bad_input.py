@@ -428,7 +428,13 @@ def make_features(columns=4):
         rows = np.random.default_rng(seed).random((len(photos), columns), np.float32)
         write_csv(FEATURES / f"{name}.csv", photos.labels, rows)
     fingerprint = features.fingerprint(recipe, splits, config.PRECISION, config.WEIGHTS)
-    facts = {"columns": columns, "channels": columns, "precision": "float32", "seconds": 0.0}
+    facts = {
+        "columns": columns,
+        "columns_of_last_map": columns,
+        "channels": columns,
+        "precision": "float32",
+        "seconds": 0.0,
+    }
     small_network(outputs=columns).save(FEATURES / features.BACKBONE_FILE)
     files.write_json(FEATURES / features.FINGERPRINT_FILE, fingerprint | facts)
 

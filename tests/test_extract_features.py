@@ -6,9 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, SPLIT_NAMES, assert_one_error, leftovers, make_photo, read
+from conftest import (
+    CLASSES,
+    SPLIT_NAMES,
+    assert_one_error,
+    leftovers,
+    make_photo,
+    read,
+    tiny_recipe,
+)
 
 from pyimagesearch import config, datasets, features, images, networks
+from pyimagesearch.recipe import Regression
 from pyimagesearch.support import files
 
 pytestmark = pytest.mark.usefixtures("untraced")
@@ -50,11 +59,20 @@ def dates(names=CSVS):
 # What it writes
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_features_are_the_outputs_of_the_network_bit_for_bit(extract, monkeypatch, precision):
+@pytest.mark.parametrize(
+    ("precision", "settings"),
+    [
+        ("float32", Regression()),
+        ("mixed_bfloat16", Regression(layers=("block4_pool",), unit_length=True)),
+    ],
+)
+def test_features_are_the_outputs_of_the_network_bit_for_bit(
+    extract, monkeypatch, precision, settings
+):
+    recipe = tiny_recipe(regression=settings)
+    monkeypatch.setitem(config.RECIPES, "tiny", recipe)
     monkeypatch.setattr(config, "PRECISION", precision)
     assert f"VGG16 without its top, computing in {precision}" in extract()
-    recipe = config.RECIPES["tiny"]
     networks.set_precision(precision)
     extractor = networks.build_feature_extractor(recipe, str(config.WEIGHTS))
     splits = datasets.list_splits(config.DATASET_DIR, recipe, SPLIT_NAMES)

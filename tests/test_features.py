@@ -18,7 +18,7 @@ IN_ONE_FOLDER = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
 )
 
-FACTS = {"columns": 5, "channels": 5, "precision": "float32"}
+FACTS = {"columns": 5, "columns_of_last_map": 5, "channels": 5, "precision": "float32"}
 
 
 def photos_of(labels, classes=CLASSES):

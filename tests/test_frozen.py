@@ -239,7 +239,10 @@ def test_needed_lists_less_by_the_same_routes_when_phases_are_finished():
 
 
 def test_features_are_stored_in_float32_and_those_for_evaluation_are_exact():
-    training, evaluation = (frozen.feature_output(split) for split in ("training", "evaluation"))
+    extractor = networks.build_feature_extractor(tiny_recipe(), None)
+    training, evaluation = (
+        frozen.feature_output(split, extractor) for split in ("training", "evaluation")
+    )
     expected = Output("training", networks.FEATURES, dtype="float32", exact=False)
     assert training == expected
     assert evaluation == expected._replace(split="evaluation", exact=True)

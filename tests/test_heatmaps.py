@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 from conftest import tiny_phase, tiny_recipe
 
-from pyimagesearch import networks
-from pyimagesearch.recipe import Head
+from pyimagesearch import classifier, networks
+from pyimagesearch.recipe import Head, Regression
 from pyimagesearch.report import heatmaps
 
 
@@ -42,6 +44,28 @@ def test_heat_map_is_1_where_the_photo_shows_the_class_and_0_elsewhere(output):
     np.testing.assert_allclose(red[4:], 0)
     np.testing.assert_allclose(blue[:4], 0)
     np.testing.assert_allclose(blue[4:], 1)
+
+
+def test_features_of_other_layers_leave_the_heat_map_as_it_is():
+    settings = Regression(layers=("block4_pool",), unit_length=True)
+    recipe = tiny_recipe(head=Head("average", None, 0, "softmax"), regression=settings)
+    extractor = networks.build_feature_extractor(recipe, None)
+    coefficients = np.random.default_rng(0).normal(size=(3, extractor.output_shape[-1]))
+    # Those of the other layer, in the last columns, change every score.
+    others = coefficients.copy()
+    others[:, 512:] += 1
+    photos = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    maps = [
+        heatmaps.heatmap_function(network)(photos, [1])
+        for network in (
+            classifier.append_regression(
+                extractor, SimpleNamespace(coef_=each, intercept_=np.zeros(3))
+            )
+            for each in (coefficients, others)
+        )
+    ]
+    assert maps[0].max() == 1
+    np.testing.assert_array_equal(*maps)
 
 
 def test_each_photo_gets_the_heat_map_of_its_own_class():

@@ -10,7 +10,15 @@ import pytest
 from conftest import tiny_phase, tiny_recipe
 
 from pyimagesearch import classifier, config, networks
-from pyimagesearch.recipe import BACKBONES, OPTIMIZERS, PRECISIONS, SMALLEST_IMAGE, Head, checked
+from pyimagesearch.recipe import (
+    BACKBONES,
+    OPTIMIZERS,
+    PRECISIONS,
+    SMALLEST_IMAGE,
+    Head,
+    Regression,
+    checked,
+)
 from pyimagesearch.support import calibration, machine, similarity
 from pyimagesearch.support.errors import UserError
 
@@ -614,6 +622,41 @@ def test_feature_extractor_returns_one_row_per_photo_and_trains_nothing(thin):
     # Five poolings turn 64 x 64 pixels into 2 x 2 cells of 64 channels.
     assert output_of(extractor, make_photos(3, 64)).shape == (3, 2 * 2 * 64)
     assert extractor.trainable_weights == []
+
+
+def test_features_of_further_layers_are_averages_each_of_unit_length(thin):
+    plain = tiny_recipe(image_size=64)
+    keras.utils.set_random_seed(0)
+    network = networks.build_feature_extractor(plain, None)
+    middle = keras.Model(network.input, network.get_layer("block4_pool").output)
+    parts = (
+        output_of(network, make_photos(3, 64)),
+        output_of(middle, make_photos(3, 64)).mean((1, 2)),
+    )
+    keras.utils.set_random_seed(0)
+    settings = Regression(layers=("block4_pool",), unit_length=True)
+    extractor = networks.build_feature_extractor(replace(plain, regression=settings), None)
+    expected = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
+    rows = output_of(extractor, make_photos(3, 64))
+    np.testing.assert_allclose(rows, np.hstack(expected), atol=1e-5)
+
+
+def test_automatic_feature_layer_is_the_start_of_the_last_block_of_any_backbone():
+    settings = Regression(layers=("block4_pool",))
+    recipe = tiny_recipe(backbone="MobileNetV2", regression=settings)
+    extractor = networks.build_feature_extractor(recipe, None)
+    start = keras.Model(extractor.input, extractor.get_layer("block_13_project_BN").output)
+    averages = output_of(start, make_photos()).mean((1, 2))
+    rows = output_of(extractor, make_photos())
+    np.testing.assert_allclose(rows[:, -averages.shape[1] :], averages, atol=1e-5)
+
+
+def test_feature_layer_that_the_backbone_does_not_have_is_refused(thin):
+    recipe = tiny_recipe(regression=Regression(layers=("block4_pol",)))
+    with pytest.raises(
+        UserError, match=r"regression.layers has 'block4_pol'; allowed: .*block4_pool"
+    ):
+        networks.build_feature_extractor(recipe, None)
 
 
 def test_weights_digest_changes_with_a_single_weight(network):

@@ -6,13 +6,15 @@ import resource
 import numpy as np
 import pytest
 import skops.io
-from conftest import write_csv
+from conftest import tiny_recipe, write_csv
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 from test_features import photos_of
 
 from pyimagesearch import features, regression
+from pyimagesearch.datasets import Splits
+from pyimagesearch.recipe import Regression
 from pyimagesearch.support import calibration, machine
 from pyimagesearch.support.array_files import ArrayFile
 from pyimagesearch.support.errors import UserError
@@ -58,12 +60,14 @@ def three_blocks(monkeypatch):
     monkeypatch.setattr(regression, "BLOCK_ROWS", 256)
 
 
-def fit_in_memory(splits, max_iterations=MAX_ITERATIONS, weights=None):
-    return regression.fit_in_memory(*splits["training"], COLUMNS, weights, max_iterations)
+def fit_in_memory(splits, max_iterations=MAX_ITERATIONS, weights=None, C=1):
+    recipe = tiny_recipe(class_weights=weights, regression=Regression(C=C))
+    return regression.fit_in_memory(*splits["training"], COLUMNS, recipe, max_iterations)[0]
 
 
-def fit_in_blocks(splits, max_iterations=MAX_ITERATIONS, weights=None):
-    return regression.fit_in_blocks(*splits["training"], COLUMNS, weights, max_iterations)
+def fit_in_blocks(splits, max_iterations=MAX_ITERATIONS, weights=None, C=1):
+    recipe = tiny_recipe(class_weights=weights, regression=Regression(C=C))
+    return regression.fit_in_blocks(*splits["training"], COLUMNS, recipe, max_iterations)[0]
 
 
 def file_names(splits):
@@ -74,10 +78,14 @@ def file_names(splits):
 # The answers
 
 
-@pytest.mark.parametrize(("classes", "weights"), [(2, "balanced"), (3, None), (11, None)])
-def test_blocks_give_the_answers_of_scikit_learn_in_memory(tmp_path, classes, weights):
+@pytest.mark.parametrize(
+    ("classes", "weights", "C"), [(2, "balanced", 1), (3, None, 0.01), (11, None, 1)]
+)
+def test_blocks_give_the_answers_of_scikit_learn_in_memory(tmp_path, classes, weights, C):
     splits = write_splits(tmp_path, classes, rare_class=weights is not None)
-    in_memory, in_blocks = (fit(splits, weights=weights) for fit in (fit_in_memory, fit_in_blocks))
+    in_memory, in_blocks = (
+        fit(splits, weights=weights, C=C) for fit in (fit_in_memory, fit_in_blocks)
+    )
     expected, found = (predict(fitted, *splits["evaluation"]) for fitted in (in_memory, in_blocks))
     assert np.abs(found - expected).mean() < 2e-3
     # Both solvers stop when the gradient is small, a little apart. So near ties may differ.
@@ -92,7 +100,8 @@ def test_blocks_give_the_answers_of_scikit_learn_in_memory(tmp_path, classes, we
 
 def compute_logits(fitted, path, photos):
     """Return the logits of the rows of a CSV."""
-    return regression.compute_outputs(fitted, path, photos, channels=COLUMNS)[0]
+    recorded = {"columns_of_last_map": COLUMNS, "channels": COLUMNS}
+    return regression.compute_outputs(fitted, path, photos, recorded)[0]
 
 
 def predict(fitted, path, photos):
@@ -105,7 +114,7 @@ def loss(fitted, splits, weights):
     path, photos = splits["training"]
     probabilities = predict(fitted, path, photos)
     row_weights = compute_sample_weight(weights, photos.labels)
-    penalty = (fitted.coef_**2).sum() / 2 / len(photos)
+    penalty = (fitted.coef_**2).sum() / (2 * fitted.C) / len(photos)
     return log_loss(photos.labels, probabilities, sample_weight=row_weights) + penalty
 
 
@@ -117,12 +126,13 @@ def test_gradient_of_the_blocks_is_the_slope_of_their_loss(tmp_path, classes):
     weights = np.random.default_rng(1).random(ROWS)
     objective = regression.BlockObjective(array_file, labels, classes, weights)
     point = np.random.default_rng(0).normal(0, 0.1, np.prod(objective.shape))
-    _, gradient = objective(point)
+    _, gradient = objective(point, C=0.5)
     # Two coefficients and the last intercept.
     for position in (0, 7, -1):
         step = np.zeros_like(point)
         step[position] = 1e-3
-        slope = (objective(point + step)[0] - objective(point - step)[0]) / 2e-3
+        above, below = (objective(point + change, C=0.5)[0] for change in (step, -step))
+        slope = (above - below) / 2e-3
         assert slope == pytest.approx(gradient[position], rel=1e-2, abs=1e-4)
 
 
@@ -138,14 +148,15 @@ def test_logits_give_the_probabilities_of_scikit_learn(tmp_path, classes, column
     np.testing.assert_allclose(calibration.probabilities(logits), expected, atol=1e-6)
 
 
-def test_pooled_features_are_means_over_the_places_of_the_photo(splits):
+def test_pooled_features_are_means_of_the_last_map_over_the_places_of_the_photo(splits):
     path, photos = splits["evaluation"]
     fitted = fit_in_blocks(splits, FEW_ITERATIONS)
-    channels = COLUMNS // 2
-    _, pooled = regression.compute_outputs(fitted, path, photos, channels)
+    # Two places of 10 channels; the last 10 columns are those of another layer.
+    recorded = {"columns_of_last_map": 20, "channels": 10}
+    _, pooled = regression.compute_outputs(fitted, path, photos, recorded)
     rows = features.read_split(path, photos, COLUMNS)
     # Flattening puts all channels of the first place before those of the second.
-    np.testing.assert_allclose(pooled, (rows[:, :channels] + rows[:, channels:]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(pooled, (rows[:, :10] + rows[:, 10:20]) / 2, rtol=1e-6)
 
 
 def test_calibrated_copy_leaves_the_regression_as_it_is(splits):
@@ -156,6 +167,24 @@ def test_calibrated_copy_leaves_the_regression_as_it_is(splits):
     np.testing.assert_array_equal(fitted.intercept_, intercepts)
     logits, halves = (compute_logits(each, *splits["evaluation"]) for each in (fitted, calibrated))
     np.testing.assert_allclose(halves, logits / 2, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_best_of_several_strengths_has_the_lowest_log_loss_on_validation(
+    splits, monkeypatch, capsys, in_memory
+):
+    monkeypatch.setattr(machine, "available_memory", lambda: 1e9 if in_memory else 0)
+    paths, photos = zip(splits["training"], splits["evaluation"], strict=True)
+    losses = {}
+    for C in (1e-4, 1e-2, 10.0):
+        recipe = tiny_recipe(regression=Regression(C=C))
+        fitted = regression.fit(paths, Splits(*photos, None), COLUMNS, recipe, MAX_ITERATIONS)
+        losses[C] = log_loss(photos[1].labels, predict(fitted, paths[1], photos[1]))
+    recipe = tiny_recipe(regression=Regression(C=tuple(losses)))
+    fitted = regression.fit(paths, Splits(*photos, None), COLUMNS, recipe, MAX_ITERATIONS)
+    assert min(losses, key=losses.get) == fitted.C
+    assert f"the best C is {fitted.C:g}" in capsys.readouterr().err
 
 
 def test_solver_stops_after_max_iterations(splits):
@@ -177,7 +206,8 @@ def test_regression_fitted_in_blocks_is_saved_and_loaded_like_scikit_learns(spli
 def fit_with_memory(splits, monkeypatch, available):
     """Fit as train.py does, on a machine with this much available memory in bytes."""
     monkeypatch.setattr(machine, "available_memory", lambda: available)
-    return regression.fit(*splits["training"], COLUMNS, None, FEW_ITERATIONS)
+    paths, photos = zip(splits["training"], splits["evaluation"], strict=True)
+    return regression.fit(paths, Splits(*photos, None), COLUMNS, tiny_recipe(), FEW_ITERATIONS)
 
 
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
@@ -209,7 +239,7 @@ def memory_growth(path, few_rows, many_rows, columns):
     for count in (few_rows, many_rows):
         labels = np.arange(count) % 3
         features.write_csv(path, labels, (block for _ in range(count // 500)))
-        regression.fit_in_blocks(path, photos_of(labels), columns, None, 3)
+        regression.fit_in_blocks(path, photos_of(labels), columns, tiny_recipe(), 3)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)  # Linux counts kB
     return peaks[1] - peaks[0]
 
@@ -261,5 +291,5 @@ def test_rows_of_other_photos_or_columns_are_refused(splits, fit):
     path, photos = splits["training"]
     for wrong, columns in ((photos, COLUMNS + 1), (photos.take(range(500)), COLUMNS)):
         with pytest.raises(UserError, match="Make it again"):
-            getattr(regression, fit)(path, wrong, columns, None, MAX_ITERATIONS)
+            getattr(regression, fit)(path, wrong, columns, tiny_recipe(), MAX_ITERATIONS)
     assert file_names(splits) == {"training.csv", "evaluation.csv"}

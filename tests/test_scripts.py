@@ -12,7 +12,7 @@ import pytest
 from conftest import CLASSES, make_flat_download, make_photo, read, tiny_phase
 
 from pyimagesearch import classifier, config, datasets, images
-from pyimagesearch.recipe import METHODS
+from pyimagesearch.recipe import METHODS, Regression
 from pyimagesearch.report import evaluation
 from pyimagesearch.support import calibration
 
@@ -57,7 +57,8 @@ def test_saved_classifier_gives_the_probabilities_of_the_evaluation(
     # After two phases, evaluation reads stored outputs; the saved network reads photos. A height
     # and a width must not be mixed up anywhere.
     phases = (*HEAD, tiny_phase("tail", augment=False, unfreeze_after="block4_pool"))
-    tiny(phases=phases, image_size=(32, 64))
+    settings = Regression(layers=("block4_pool",), unit_length=True, C=(1, 10))
+    tiny(phases=phases, image_size=(32, 64), regression=settings)
     if method == "logistic_regression":
         run("extract_features")
     run("train", "--method", method)

@@ -82,7 +82,7 @@ def evaluate_regression(model, recipe, splits, csvs, recorded, folder):
     returns about them. Returns (metrics, report) as `save_evaluation` does.
     """
     outputs = [
-        regression.compute_outputs(model, csv, photos, recorded["channels"])
+        regression.compute_outputs(model, csv, photos, recorded)
         for csv, photos in zip(csvs, splits, strict=True)
     ]
     pooled = [each for _, each in outputs]

@@ -16,17 +16,19 @@ def heatmap_function(network):
 
     Source: Selvaraju et al., "Grad-CAM", 2017, arXiv 1610.02391.
     """
-    last_maps = last_feature_maps(network)
+    # Features of other layers stay as they are: the map shows what the last ones count.
+    parts = [last_feature_maps(network), *networks.features_of_other_layers(network)]
     classify = network.get_layer(networks.PROBABILITIES)
-    to_maps = keras.Model(network.input, last_maps)
-    to_features = keras.Model(last_maps, classify.input)
+    to_parts = keras.Model(network.input, parts)
+    to_features = keras.Model(parts, classify.input)
 
     @tf.function(reduce_retracing=True)
     def grad_cam(photos, classes):
-        maps = to_maps(photos)
+        maps, *others = keras.tree.flatten(to_parts(photos))
         with tf.GradientTape() as tape:
             tape.watch(maps)
-            scores = tf.gather(logits(classify, to_features(maps)), classes, axis=1, batch_dims=1)
+            scores = logits(classify, to_features([maps, *others]))
+            scores = tf.gather(scores, classes, axis=1, batch_dims=1)
         weights = tf.reduce_mean(tape.gradient(scores, maps), axis=(1, 2), keepdims=True)
         return tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))
 

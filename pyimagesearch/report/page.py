@@ -222,10 +222,12 @@ def settings(recipe, method):
         hidden += FINE_TUNING_FIELDS
         # The only setting of the head that features depend on.
         values["pooling"] = recipe.head.pooling
-    elif not any(phase.augment for phase in recipe.phases):
-        hidden += ["augmentation", "views"]
-    elif recipe.views is None:
-        values["views"] = "None: every photo gets a new augmentation in every epoch"
+    else:
+        hidden.append("regression")
+        if not any(phase.augment for phase in recipe.phases):
+            hidden += ["augmentation", "views"]
+        elif recipe.views is None:
+            values["views"] = "None: every photo gets a new augmentation in every epoch"
     rows = []
     for field, value in values.items():
         if field in hidden or value in (None, ""):
@@ -245,5 +247,5 @@ def format_fields(fields):
     return ", ".join(
         f"{name}={value!r}"
         for name, value in fields.items()
-        if value is not None and (value is not False or name in ON_BY_DEFAULT)
+        if value not in (None, ()) and (value is not False or name in ON_BY_DEFAULT)
     )

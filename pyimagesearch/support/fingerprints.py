@@ -16,7 +16,7 @@ from pyimagesearch.support import files
 # The packages that the bits of a result depend on.
 PACKAGES = ("tensorflow", "keras", "scikit-learn", "numpy", "opencv-python", "pillow")
 # Changes when a fingerprint gets other parts: results of an earlier version are made again.
-FORMAT = 3
+FORMAT = 4
 DIGEST = re.compile("[0-9a-f]{16}")
 
 
