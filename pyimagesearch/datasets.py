@@ -52,7 +52,7 @@ def find_originals(recipe, split_names):
     download = layouts.Download(source, classes, class_folders, split_names, recipe.labels)
     download, layout = layouts.open_download(download, recipe.layout)
     if recipe.classes is None:
-        console.info(f"classes: {', '.join(map(repr, download.classes))}")
+        console.info(f"classes: {console.listed(map(repr, download.classes), 50)}")
     recipe = with_classes(recipe, download.classes)
     originals = layouts.read_download(download, layout)
     present = layouts.present_splits(download, layout)
@@ -172,6 +172,22 @@ def reject_claimed_twice(recipe, checked):
     return result
 
 
+def reject_copies(checked, split_names):
+    """Return the Checked photos, with an error for all but the first of photos that are the same.
+
+    Otherwise they could be drawn for two splits. Photos in a split of the download stay there.
+    """
+    first, result = {}, []
+    for each in checked:
+        may_be_drawn = each.original.split in (None, split_names[0])
+        if may_be_drawn and not each.error:
+            path = first.setdefault(each.digest, each.original.path)
+            if path != each.original.path:
+                each = each._replace(error=f"an exact copy of {path}")
+        result.append(each)
+    return result
+
+
 class Plan(NamedTuple):
     """What the dataset will be."""
 
@@ -191,6 +207,8 @@ def plan(found, checked, record, folder, split_names, seed, skip_small_classes=F
         each.original.path: splits.get(each.name, splits.get(each.digest)) for each in checked
     }
     checked = reject_claimed_twice(found.recipe, checked)
+    if found.drawn and found.recipe.split.shuffle:
+        checked = reject_copies(checked, split_names)
     rejected = [(each.original.path, each.error) for each in checked if each.error]
     copies.report_rejected(folder / "rejected.csv", rejected)
     recipe, photos = found.recipe, [each.original for each in checked if not each.error]
@@ -227,7 +245,7 @@ def without_small_classes(recipe, photos, drawn, split_names):
     if not small:
         return recipe, photos
     names = [f"{recipe.classes[label]!r} ({count:,})" for label, (count, _) in small.items()]
-    console.warn(f"classes left out because they have too few photos: {', '.join(names)}")
+    console.warn(f"classes left out because they have too few photos: {console.listed(names)}")
     labels = [label for label in range(len(recipe.classes)) if label not in small]
     recipe = with_classes(recipe, [recipe.classes[label] for label in labels])
     kept = [photo for photo in photos if photo.label in labels]
@@ -251,7 +269,9 @@ def warn_of_missing_classes(recipe, photos, split_names):
             repr(name) for label, name in enumerate(recipe.classes) if (split, label) not in found
         ]
         if missing:
-            console.warn(f"{split} has no photos of {', '.join(missing)}, so it cannot judge them")
+            console.warn(
+                f"{split} has no photos of {console.listed(missing)}, so it cannot judge them"
+            )
 
 
 def update_record(recipe, plan, checked, record, folder, seed):

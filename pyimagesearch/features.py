@@ -32,7 +32,7 @@ def fingerprint(recipe, splits, precision, weights):
         "unit_length": recipe.regression.unit_length,
         "PRECISION": precision,
         "WEIGHTS": str(weights),
-        "the file of WEIGHTS": fingerprints.file_digest(weights),
+        "the weights file": fingerprints.file_digest(weights),
     }
     for split, photos in splits._asdict().items():
         parts[f"the {split} photos"] = photos.digest

@@ -222,7 +222,8 @@ def outputs_that_fit(folder, outputs, stored):
         )
     if needed_bytes:
         console.info(
-            f"storing outputs of the frozen layers: {needed_bytes / 1e6:,.0f} MB in {folder}"
+            f"computing the outputs of the frozen layers once: {needed_bytes / 1e6:,.0f} MB in "
+            f"{folder}"
         )
     return outputs
 

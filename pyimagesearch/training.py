@@ -78,10 +78,12 @@ def report_phase(network, data):
         f"{words}"
     )
     names = [layer.name for layer in network.layers if layer.trainable_weights]
-    parameters = sum(math.prod(weight.shape) for weight in network.trainable_weights)
+    trained, everything = (
+        sum(math.prod(variable.shape) for variable in variables)
+        for variables in (network.trainable_weights, network.weights)
+    )
     console.info(
-        f"{phase.name}: training {console.listed(names)}: {len(network.trainable_weights)} of "
-        f"{len(network.weights)} weight tensors, {parameters:,} parameters"
+        f"{phase.name}: training {console.listed(names)}: {trained:,} of {everything:,} weights"
     )
 
 

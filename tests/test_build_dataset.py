@@ -83,7 +83,7 @@ def test_photo_that_cannot_be_read_is_left_out_and_the_others_are_copied(downloa
     status, _, messages = script("build_dataset")
     assert status == 0
     assert photo_counts()["training/zebra"] == 2
-    assert "cannot be used: 1, listed in dataset/tiny/rejected.csv" in messages
+    assert "photos left out: 1, listed in dataset/tiny/rejected.csv" in messages
     assert "Tiny/training/0_0.jpg" in Path("dataset/tiny/rejected.csv").read_text()
 
 

@@ -248,6 +248,28 @@ def test_script_with_a_broken_config_prints_one_error(broken):
     assert_one_error(result.stderr, f"pyimagesearch/config.py, line {number + 1}: ")
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "is missing; get"),
+        (b"", "does not set RECIPES. Set it again, or get"),
+        (b"SEED = 42\0", "is not a text in UTF-8. Save it as one, or get"),
+    ],
+)
+def test_config_that_is_missing_empty_or_damaged_is_one_error(content, problem):
+    shutil.copytree(ROOT / "pyimagesearch", "pyimagesearch")
+    shutil.copy(ROOT / "build_dataset.py", ".")
+    path = Path("pyimagesearch/config.py")
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    command = [sys.executable, "build_dataset.py"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    restore = "the original back with: git restore pyimagesearch/config.py"
+    assert_one_error(result.stderr, f"pyimagesearch/config.py {problem} {restore}")
+
+
 # Messages
 
 

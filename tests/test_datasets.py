@@ -309,7 +309,7 @@ def test_damaged_photos_are_left_out_and_listed_with_the_reason(flat, build):
     (TRAINING / "1_0.jpg").write_text("<h1>404 Not Found</h1>")
     (TRAINING / "2_0.jpg").write_bytes(b"")
     out, messages = build()
-    assert "cannot be used: 3, listed in dataset/tiny/rejected.csv" in messages
+    assert "photos left out: 3, listed in dataset/tiny/rejected.csv" in messages
     assert "Tiny/training/0_0.jpg: damaged" in messages
     assert not list(Path("dataset").rglob(f"{config.TRAIN}/*/*_0.jpg"))
     reasons = rejected()
@@ -432,7 +432,7 @@ def test_damaged_photos_with_any_name_are_listed(tiny, build, name):
     # console.run does this for the real stderr, but not for pytest's.
     sys.stderr.reconfigure(errors="backslashreplace")
     _, messages = build()
-    assert "cannot be used: 1, " in messages
+    assert "photos left out: 1, " in messages
     (listed,) = rejected()
     assert listed == f"Tiny/training/zebra/{name.encode(errors='backslashreplace').decode()}"
 

@@ -140,7 +140,7 @@ def test_features_are_extracted_again_when_the_weights_change(
         os.utime(own, (date, date))
         status, _, messages = script("train", "--method", "logistic_regression")
         assert status == 2
-        assert_one_error(messages, "the file of WEIGHTS changed", "python extract_features.py")
+        assert_one_error(messages, "the weights file changed", "python extract_features.py")
         assert "extracting again: " in extract()
 
 

@@ -569,7 +569,7 @@ def test_what_is_stored_is_printed_before_it_is_computed(built, thin, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         Tuning(tiny_recipe())
     messages = capsys.readouterr().err.splitlines()
-    assert f"[INFO] storing outputs of the frozen layers: 0 MB in {CACHE}" in messages
+    assert f"[INFO] computing the outputs of the frozen layers once: 0 MB in {CACHE}" in messages
 
 
 def test_outputs_that_do_not_fit_are_refused_before_a_photo_is_read(built, thin, monkeypatch):

@@ -297,7 +297,7 @@ def test_photos_with_a_wrong_suffix_are_kept_and_broken_ones_listed(build, pet_i
     status, table, messages = build()
     assert status == 0, messages
     assert counts(table) == {"Cat": [5, 1, 1], "Dog": [6, 2, 2], "all": [11, 3, 3]}
-    assert "cannot be used: 3, listed in dataset/tiny/rejected.csv" in messages
+    assert "photos left out: 3, listed in dataset/tiny/rejected.csv" in messages
 
 
 def test_a_damaged_photo_takes_no_place_in_a_split(build, pet_images):
@@ -334,6 +334,19 @@ def test_a_photo_that_two_classes_claim_is_in_neither_and_both_are_listed(build)
     listed = (DATASET / "rejected.csv").read_text()
     assert "photos/cat/1.jpg,the same photo is in class 'dog': photos/dog/9.jpg" in listed
     assert "photos/dog/9.jpg,the same photo is in class 'cat': photos/cat/1.jpg" in listed
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_exact_copies_are_drawn_once_except_where_numbers_decide(build, shuffle):
+    make_classes("", "cat", "dog", count=5)
+    for number in range(5, 20):
+        shutil.copy("photos/cat/1.jpg", f"photos/cat/{number}.jpg")
+    status, table, messages = build(split=Split(shuffle=shuffle))
+    assert status == 0, messages
+    listed = (DATASET / "rejected.csv").read_text()
+    assert ("photos/cat/7.jpg,an exact copy of photos/cat/1.jpg" in listed) == shuffle
+    assert sum(counts(table)["cat"]) == (5 if shuffle else 20)
+    assert ("with an exact copy in another split" in messages) == (not shuffle)
 
 
 # Photos that come and go

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import make_flat_download, tiny_phase, tiny_recipe
+from conftest import CLASSES, make_flat_download, tiny_phase, tiny_recipe
 from PIL import Image
 
 from pyimagesearch import config, datasets, images
@@ -86,6 +86,17 @@ def rewritten(real_figures, trained):
         return page.write(folder, recipe, splits).read_text(encoding="utf-8")
 
     return write
+
+
+def test_class_without_evaluation_photos_is_shown_as_not_judged(rewritten):
+    metrics = files.read_json(Path(OUTPUT, "metrics.json"))
+    metrics["classes"][CLASSES[0]]["support"] = 0
+    files.write_json(Path(OUTPUT, "metrics.json"), metrics)
+    text = rewritten()
+    row = re.search(rf"<td>{CLASSES[0]}</td>.*?</tr>", text, re.DOTALL)[0]
+    assert "not judged: it has no evaluation photos" in row
+    assert "%" not in row
+    assert text.count("not judged") == 1
 
 
 def test_page_shows_a_mistake_as_a_photo_with_both_classes_and_its_file(rewritten):

@@ -78,12 +78,13 @@ def test_phase_is_announced_with_its_photos_and_its_layers(built, thin, capsys):
         training.report_phase(tuning.network, tuning.data(number))
     lines = capsys.readouterr().err.splitlines()[-4:]
     assert lines[0] == "[INFO] warmup: 21 training photos, 12 validation photos"
-    assert lines[1].startswith("[INFO] warmup: training head_dense, probabilities: 4 of 18 weight")
     head = (64 * 8 + 8) + (8 * 3 + 3)
-    assert lines[1].endswith(f" tensors, {head:,} parameters")
+    everything = tuning.network.count_params()
+    of_all = f"of {everything:,} weights"
+    assert lines[1] == f"[INFO] warmup: training head_dense, probabilities: {head:,} {of_all}"
     assert "unfrozen: training block5_conv1, block5_conv2, block5_conv3, head_dense" in lines[3]
     block5 = 3 * (3 * 3 * 64 * 64 + 64)
-    assert lines[3].endswith(f" tensors, {block5 + head:,} parameters")
+    assert lines[3].endswith(f": {block5 + head:,} {of_all}")
 
 
 def test_phase_is_announced_with_its_class_weights(built, thin, capsys):

@@ -68,7 +68,7 @@ def write(path, recipe, splits, pooled, logits):
     files.write_text(path, page)
     console.info(
         f"check: {len(found.pairs):,} near-copies in two splits, "
-        f"{len(found.suspicious):,} suspicious labels -> {path}"
+        f"{len(found.suspicious):,} labels to look at -> {path}"
     )
 
 

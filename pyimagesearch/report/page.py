@@ -237,7 +237,7 @@ def settings(recipe, method):
         elif isinstance(value, dict):
             rows.append((field, format_fields(value)))
         else:
-            text = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            text = console.listed(map(str, value), 20) if isinstance(value, tuple) else value
             rows.append((field, text))
     return rows
 

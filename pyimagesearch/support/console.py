@@ -164,6 +164,8 @@ def describe(failure):
     line = config_line(failure)
     if isinstance(failure, UserError):
         message = str(failure)
+    elif damage := describe_damaged_config(failure):
+        message = damage
     elif line is not None and isinstance(failure, SyntaxError):
         message = describe_syntax_error(failure)
     elif line is not None:
@@ -185,6 +187,18 @@ def describe(failure):
     if line is not None and not message.startswith(CONFIG):
         message = f"{CONFIG}, line {line}: {message}"
     return message
+
+
+def describe_damaged_config(failure):
+    """Return the message if config.py is missing, is no text, or has lost a setting; else None."""
+    text, restore = str(failure), f"get the original back with: git restore {CONFIG}"
+    if isinstance(failure, ImportError) and text.startswith("cannot import name 'config'"):
+        return f"{CONFIG} is missing; {restore}"
+    if isinstance(failure, AttributeError) and "'pyimagesearch.config' has no attr" in text:
+        return f"{CONFIG} does not set {failure.name}. Set it again, or {restore}"
+    if isinstance(failure, SyntaxError) and "null bytes" in text:
+        return f"{CONFIG} is not a text in UTF-8. Save it as one, or {restore}"
+    return None
 
 
 def describe_syntax_error(failure):

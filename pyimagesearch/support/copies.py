@@ -128,8 +128,7 @@ def report_rejected(path, rejected):
     if rejected:
         first, reason = rejected[0]
         console.warn(
-            f"photos left out because they cannot be used: {len(rejected):,}, listed in {path}; "
-            f"the first: {first}: {reason}"
+            f"photos left out: {len(rejected):,}, listed in {path}; the first: {first}: {reason}"
         )
 
 

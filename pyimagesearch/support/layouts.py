@@ -126,9 +126,7 @@ def is_numbered(download):
 
 def quoted(names):
     """Return the first few names in quotes, for a message: a name may contain a comma."""
-    names = list(names)
-    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
-    return f"{', '.join(map(repr, names[:8]))}{more}"
+    return console.listed(map(repr, names), 8)
 
 
 def unknown_layout(download):
