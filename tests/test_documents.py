@@ -142,6 +142,14 @@ def test_make_targets_of_the_readme_are_in_the_makefile():
     assert all(f"\n{target}:" in makefile for target in targets)
 
 
+def test_commands_without_make_are_files_of_tools_that_make_runs_too():
+    makefile = read_page("Makefile")
+    for name in ("demo", "test"):
+        assert f"python3 tools/{name}.py" in README
+        assert f"py tools\\{name}.py" in README
+        assert f"tools/{name}.py" in makefile
+
+
 def test_demo_runs_the_commands_that_the_readme_lists_for_people_without_make(monkeypatch):
     demo = importlib.import_module("tools.demo")
     ran = []

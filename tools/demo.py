@@ -1,8 +1,9 @@
 """Run all four scripts on real photos: download, sort, extract, train by both methods, predict.
 
-    make demo
+    python tools/demo.py
 
-Runs the commands that a user types, one after the other. Ends with a table of the results.
+Installs the packages into .venv first, unless they are there. Then runs the commands that a user
+types, one after the other. Ends with a table of the results.
 """
 
 import json
@@ -14,6 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Scripts in tools/ import the package of the project that they belong to.
 sys.path.insert(0, str(ROOT))
+
+from tools import environment  # noqa: E402
+
+if __name__ == "__main__":
+    environment.use(environment.BASIC)
 
 from pyimagesearch.recipe import METHODS  # noqa: E402
 from pyimagesearch.support import console  # noqa: E402
