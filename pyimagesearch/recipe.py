@@ -3,6 +3,7 @@
 import difflib
 import functools
 import os
+import re
 import unicodedata
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -304,8 +305,12 @@ def refuse_wrong_fields(name, row):
     """Raise UserError if a setting of a row is wrong."""
     # Only the first error is reported: the others may follow from it.
     for field, value, allowed in wrong_fields(row):
+        choices = set(re.findall(r"'(\w+)'", allowed)) - {value} if is_text(value) else ()
+        similar = difflib.get_close_matches(value, sorted(choices), n=1) if choices else ()
+        hint = f" (did you mean {similar[0]!r}?)" if similar else ""
         raise UserError(
-            f"pyimagesearch/config.py, recipe {name!r}: {field} is {value!r}; allowed: {allowed}"
+            f"pyimagesearch/config.py, recipe {name!r}: {field} is {value!r}{hint}; allowed: "
+            f"{allowed}"
         )
 
 

@@ -205,6 +205,8 @@ def test_strange_class_names_are_quoted(build):
 def test_a_single_class_is_an_error_that_names_it(build):
     make_classes("", "cat")
     assert_one_error(build()[2], "only one class: 'cat'", "two or more")
+    Path("photos/train.csv").write_text("id,label\n")
+    assert_one_error(build()[2], "Or, if train.csv has their classes, add: labels=('train.csv', ")
 
 
 def test_numbered_photos_beside_folders_of_classes_are_not_classes(build):
@@ -334,6 +336,17 @@ def test_a_photo_that_two_classes_claim_is_in_neither_and_both_are_listed(build)
     listed = (DATASET / "rejected.csv").read_text()
     assert "photos/cat/1.jpg,the same photo is in class 'dog': photos/dog/9.jpg" in listed
     assert "photos/dog/9.jpg,the same photo is in class 'cat': photos/cat/1.jpg" in listed
+
+
+def test_empty_folders_are_named_and_links_to_nothing_are_no_other_files(build):
+    make_classes("", "cat", "dog")
+    Path("photos/bird").mkdir()
+    Path("photos/cat/dead.jpg").symlink_to("nowhere.jpg")
+    status, _, messages = build()
+    assert status == 0, messages
+    assert "[INFO] empty folders: 1, the first photos/bird\n" in messages
+    assert "the first photos/cat/dead.jpg. If git-annex" in messages
+    assert "that are not photos" not in messages
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

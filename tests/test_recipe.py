@@ -162,7 +162,7 @@ WRONG = [
     ({"validate_on_evaluation": "no"}, "validate_on_evaluation is 'no'", "False, True"),
     ({"method": "svm"}, "method is 'svm'", "'fine_tune'"),
     ({"method": None}, "method is None", "'fine_tune'"),
-    ({"backbone": "VGG17"}, "backbone is 'VGG17'", "VGG16"),
+    ({"backbone": "VGG17"}, "backbone is 'VGG17' (did you mean 'VGG1", "'ConvNeXtBase', "),
     ({"backbone": None}, "backbone is None", "VGG16"),
     ({"backbone": ["VGG16"]}, "backbone is ['VGG16']", "VGG16"),
     ({"preprocessing": "none"}, "preprocessing is 'none'", "'rescale'"),

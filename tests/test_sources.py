@@ -219,3 +219,11 @@ def test_failed_download_raises_an_error_with_the_reason_in_time(server, monkeyp
 def test_wrong_url_raises_an_error_with_the_reason(url, reason):
     with pytest.raises(sources.Unreadable, match=rf"cannot be downloaded: {reason}.*Check the URL"):
         images.read_photo(url)
+
+
+def test_password_in_a_url_is_refused_and_not_shown():
+    with pytest.raises(sources.Unreadable) as refused:
+        sources.fetch("https://me:secret@photos.example/a.jpg")
+    message = str(refused.value)
+    assert message.startswith("https://photos.example/a.jpg is given with a user name")
+    assert "secret" not in message

@@ -68,14 +68,22 @@ def open_download(download, layout=None):
         names = class_names(download, layout)
         names = sorted(names, key=lambda name: (natural_key(name.casefold()), name))
         if len(names) < 2:
-            raise UserError(
-                f"{download.source} has only one class: {quoted(names)}. A classifier needs two or "
-                f"more. Put the photos of each class into a folder of its own"
-            )
+            raise only_one_class(download.source, names)
         refuse_same_folder(download.source, names)
         labels = {name: label for label, name in enumerate(names)}
         download = download._replace(classes=tuple(names), class_folders=labels)
     return download, layout
+
+
+def only_one_class(source, names):
+    """Return the error for a download with photos of one class."""
+    remedy = "Put the photos of each class into a folder of its own"
+    if tables := sorted(path.name for path in source.glob("*.csv")):
+        columns = '"column of names", "column of classes"'
+        remedy += f". Or, if {tables[0]} has their classes, add: labels=({tables[0]!r}, {columns})"
+    return UserError(
+        f"{source} has only one class: {quoted(names)}. A classifier needs two or more. {remedy}"
+    )
 
 
 def read_download(download, layout):
@@ -450,15 +458,18 @@ def report_broken_links(source):
 
 
 def report_unused_files(source, used):
-    """Report how many files of a download are not photos, and how many photos are too deep.
+    """Report empty folders of a download, files that are not photos, and photos that are too deep.
 
     These are in folders below those of the `used` photos, such as <class>/2023/.
     """
-    unused, folders_with_photos = [], {path.parent for path in used}
+    unused, empty, folders_with_photos = [], [], {path.parent for path in used}
     for folder, subfolders, names in os.walk(source):
         # os.walk does not enter what is removed from this list.
         subfolders[:] = [name for name in subfolders if photo_files.is_visible(Path(name))]
         unused += [path for name in names if (path := Path(folder, name)) not in used]
+        empty += [] if names or subfolders else [Path(folder)]
+    if empty:
+        console.info(f"empty folders: {len(empty):,}, the first {min(empty)}")
     photo_files.report_others(source, unused)
     deeper = [
         path

@@ -58,9 +58,9 @@ def begins_like_a_photo(path):
 def report_others(folder, paths):
     """Print how many of the files at `paths`, all in `folder`, are not photos, and of which kinds.
 
-    Hidden files are left out.
+    Hidden files and links to nothing are left out.
     """
-    others = [path for path in paths if is_visible(path) and not is_photo(path)]
+    others = [path for path in paths if is_visible(path) and path.exists() and not is_photo(path)]
     kinds = Counter(sorted(path.suffix.lower() or "without suffix" for path in others))
     if kinds:
         counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(MAX_KINDS))

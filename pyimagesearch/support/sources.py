@@ -69,7 +69,16 @@ def photos_below(folder):
 def fetch(name):
     """Return the bytes of a file that a user named by a path or a URL, or raise Unreadable."""
     try:
+        if is_url(name) and "@" in (host := urlsplit(name).netloc):
+            # The message must not show the password.
+            address = name.replace(host, host.rpartition("@")[2], 1)
+            raise Unreadable(
+                f"{address} is given with a user name, which is not possible. Download the photo, "
+                f"and give its path"
+            )
         return download(name) if is_url(name) else Path(name).read_bytes()
+    except Unreadable:
+        raise
     except IsADirectoryError as failure:
         raise Unreadable(
             f"{name} is a folder without photos. Give the path of a photo or of another folder"
