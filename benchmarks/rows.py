@@ -39,7 +39,7 @@ def main():
         stopwatch = console.Stopwatch()
         in_memory = arguments.way == "in_memory"
         fit = regression.fit_in_memory if in_memory else regression.fit_in_blocks
-        fitted = fit(path, photos, columns, recipe.class_weights, arguments.iterations)
+        (fitted,) = fit(path, photos, columns, recipe, arguments.iterations)
     peak = peak_memory(resource.getrusage(resource.RUSAGE_SELF))
     console.show(
         f"{len(photos):,} rows {arguments.way}: {fitted.n_iter_[0]} iterations, {stopwatch}, "

@@ -196,7 +196,8 @@ def describe_damaged_config(failure):
         return f"{CONFIG} is missing; {restore}"
     if isinstance(failure, AttributeError) and "'pyimagesearch.config' has no attr" in text:
         return f"{CONFIG} does not set {failure.name}. Set it again, or {restore}"
-    if isinstance(failure, SyntaxError) and "null bytes" in text:
+    # Which of the two it is depends on the version of Python.
+    if isinstance(failure, (SyntaxError, ValueError)) and "null bytes" in text:
         return f"{CONFIG} is not a text in UTF-8. Save it as one, or {restore}"
     return None
 
