@@ -51,12 +51,12 @@ def main(argv=None):
     choices = choose_photos(splits.training.labels, arguments.photos)
     results = files.read_json(folder / RESULTS) or {}
     for way in arguments.ways:
-        measure = fine_tune if way == "fine_tune" else fit_regression
+        prepare = prepare_fine_tuning if way == "fine_tune" else prepare_regression
+        train_on = prepare(recipe_of(way, recipe), splits, folder / way)
         results[way] = {}
         # The seconds are those of all photos; the others use some of their outputs.
         for count in sorted(choices, reverse=True):
-            result = measure(recipe_of(way, recipe), splits, choices[count], folder / way)
-            results[way][str(count)] = result
+            results[way][str(count)] = train_on(choices[count])
             files.write_json(folder / RESULTS, results)
     draw(folder / PICTURE, results)
     console.show(table(results, splits))
@@ -93,49 +93,58 @@ def recipe_of(way, recipe):
     return checked({recipe.name: row})[recipe.name]
 
 
-def fit_regression(recipe, splits, positions, folder):
-    """Return the result of logistic regression on the training photos at these positions.
+def prepare_regression(recipe, splits, folder):
+    """Extract and read the features of all photos.
 
-    The features of all photos are extracted by the first call.
+    Returns a function from the positions of training photos to the result of logistic regression.
     """
     folder = folder / "features"
     wanted = features.fingerprint(recipe, splits, config.PRECISION, config.WEIGHTS)
     if fingerprints.differences(files.read_json(folder / features.FINGERPRINT_FILE), wanted):
         extract_features.extract(recipe, splits, folder, wanted)
     recorded = files.read_json(folder / features.FINGERPRINT_FILE)
-    stopwatch = console.Stopwatch()
-    paths = [folder / f"{name}.csv" for name in config.SPLITS]
+    reading = console.Stopwatch()
     training, validation, evaluation = (
-        features.read_split(path, photos, recorded["columns"])
-        for path, photos in zip(paths, splits, strict=True)
+        features.read_split(folder / f"{name}.csv", photos, recorded["columns"])
+        for name, photos in zip(config.SPLITS, splits, strict=True)
     )
-    labels = splits.training.labels[positions]
-    fitted = regression.fit_rows(training[positions], labels, recipe, config.MAX_ITERATIONS)
-    best = fitted[0]
-    if len(fitted) > 1:
-        best = regression.choose_best(fitted, paths[1], splits.validation)
-    return {
-        "validation": float(best.score(validation, splits.validation.labels)),
-        "evaluation": float(best.score(evaluation, splits.evaluation.labels)),
-        "minutes": (recorded["seconds"] + stopwatch.seconds) / 60,
-        "C": best.C,
-    }
+    seconds = recorded["seconds"] + reading.seconds
+
+    def train_on(positions):
+        stopwatch, labels = console.Stopwatch(), splits.training.labels[positions]
+        fitted = regression.fit_rows(training[positions], labels, recipe, config.MAX_ITERATIONS)
+        best = regression.choose_best(fitted, [validation], splits.validation.labels)
+        return {
+            "validation": float(best.score(validation, splits.validation.labels)),
+            "evaluation": float(best.score(evaluation, splits.evaluation.labels)),
+            "minutes": (seconds + stopwatch.seconds) / 60,
+            "C": best.C,
+        }
+
+    return train_on
 
 
-def fine_tune(recipe, splits, positions, folder):
-    """Return the result of fine-tuning on the training photos at these positions."""
-    fewer = splits._replace(training=splits.training.take(positions))
-    folder = folder / f"{len(positions)}_photos"
+def prepare_fine_tuning(recipe, splits, folder):
+    """Return a function from the positions of training photos to the result of fine-tuning."""
     settings = {name: getattr(config, name) for name in classifier.SETTINGS["fine_tune"]}
-    fingerprint = classifier.fingerprint(recipe, fewer, folder, settings)
-    if not classifier.is_up_to_date(folder, fingerprint):
-        train.fine_tune(recipe, fewer, files.partial_path(folder), fingerprint, tensorboard=False)
-    metrics = files.read_json(folder / classifier.METRICS_FILE)
-    return {
-        "validation": last_val_accuracy(folder / "history.csv", recipe.phases[-1]),
-        "evaluation": metrics["accuracy"],
-        "minutes": metrics["seconds"] / 60,
-    }
+
+    def train_on(positions):
+        from pyimagesearch import training
+
+        fewer = splits._replace(training=splits.training.take(positions))
+        target = folder / f"{len(positions)}_photos"
+        fingerprint = classifier.fingerprint(recipe, fewer, target, settings)
+        if not classifier.is_up_to_date(target, fingerprint):
+            unfinished = files.partial_path(target)
+            train.fine_tune(recipe, fewer, unfinished, fingerprint, tensorboard=False)
+        metrics = files.read_json(target / classifier.METRICS_FILE)
+        return {
+            "validation": last_val_accuracy(target / training.HISTORY_FILE, recipe.phases[-1]),
+            "evaluation": metrics["accuracy"],
+            "minutes": metrics["seconds"] / 60,
+        }
+
+    return train_on
 
 
 def last_val_accuracy(path, phase):
@@ -161,11 +170,11 @@ def table(results, splits):
     head = f"{'way':<12}{'photos of each class':>21}{'validation':>12}{'evaluation':>12}"
     lines = [f"{head}   95 % interval  minutes"]
     for way, by_count in results.items():
+        largest = largest_choice(results)[way]
         for photos in sorted(by_count, key=int):
             result = by_count[photos]
             interval = intervals.interval_text(result["evaluation"], count)
-            is_largest = result is largest_choice(results)[way]
-            minutes = f"{result['minutes']:.1f}" if is_largest else ""
+            minutes = f"{result['minutes']:.1f}" if result is largest else ""
             lines.append(
                 f"{way:<12}{photos:>21}{result['validation']:>12.3f}"
                 f"{result['evaluation']:>12.3f}   {interval:<13}{minutes:>9}"

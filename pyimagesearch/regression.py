@@ -43,8 +43,11 @@ def fit(paths, splits, columns, recipe, max_iterations):
         )
         fit_all = fit_in_blocks
     fitted = fit_all(paths[0], photos, columns, recipe, max_iterations)
-    best = choose_best(fitted, paths[1], splits.validation) if len(fitted) > 1 else fitted[0]
-    words = f", the best C is {best.C:g}" if len(fitted) > 1 else ""
+    best, words = fitted[0], ""
+    if len(fitted) > 1:
+        blocks = features.read_blocks(paths[1], splits.validation, columns)
+        best = choose_best(fitted, blocks, splits.validation.labels)
+        words = f", the best C is {best.C:g}"
     console.info(
         f"logistic regression: {len(photos):,} photos, {columns:,} features, "
         f"{best.n_iter_[0]} iterations{words} ({stopwatch})"
@@ -52,13 +55,14 @@ def fit(paths, splits, columns, recipe, max_iterations):
     return best
 
 
-def choose_best(fitted, path, photos):
-    """Return the LogisticRegression with the lowest log loss on the photos of a CSV."""
-    logits = [[] for _ in fitted]
-    for rows in features.read_blocks(path, photos, fitted[0].n_features_in_):
-        for blocks, regression in zip(logits, fitted, strict=True):
-            blocks.append(compute_logits(regression, rows))
-    losses = [calibration.log_loss(np.concatenate(blocks), photos.labels) for blocks in logits]
+def choose_best(fitted, blocks, labels):
+    """Return the LogisticRegression with the lowest log loss.
+
+    `blocks` iterates over (rows, features) arrays of the photos with these labels, in their order.
+    """
+    per_block = [[compute_logits(each, rows) for each in fitted] for rows in blocks]
+    logits = map(np.concatenate, zip(*per_block, strict=True))
+    losses = [calibration.log_loss(each, labels) for each in logits]
     return fitted[int(np.argmin(losses))]
 
 

@@ -111,6 +111,19 @@ def test_other_rows_for_own_photos_can_be_trained(
     assert read(f"output/{own.name}/fine_tune/metrics.json")["photos"]["training"] == 15
 
 
+def test_settings_of_the_page_on_which_way_to_take_are_those_of_the_ladder(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    ladder = importlib.import_module("ladder")
+    (block,) = blocks("python", read_page("docs/which_way.md"))
+    changes = {}
+    exec(block, changes)  # noqa: S102
+    row = replace(config.RECIPES["sample"], **changes["changes"])
+    row = recipe.checked({"mine": row})["mine"]
+    expected = ladder.recipe_of("averages", config.RECIPES["sample"])
+    assert row.regression == expected.regression
+    assert row.head.pooling == expected.head.pooling
+
+
 def test_every_line_that_the_page_on_own_photos_explains_is_in_one_of_its_rows():
     page = read_page("docs/own_photos.md")
     lines = page.split("| line | what it changes |\n")[1:]

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -44,6 +45,11 @@ def commands(environment, monkeypatch):
         path = Path(command[0])
         return sys.version_info[:2] if path.is_file() or path == Path(sys.executable) else None
 
+    def execv(path, command):
+        assert path == command[0]
+        sys.exit(call(command))
+
+    monkeypatch.setattr(environment.os, "execv", execv)
     monkeypatch.setattr(environment.subprocess, "call", call)
     monkeypatch.setattr(environment, "version_of", version_of)
     return ran
@@ -59,22 +65,17 @@ def test_what_runs_before_the_environment_exists_is_valid_in_old_pythons(name):
     ast.parse((ROOT / "tools" / name).read_text(), feature_version=(3, 7))
 
 
-def test_packages_are_installed_again_only_when_the_requirements_change(environment, commands):
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_packages_are_installed_again_only_when_the_requirements_change(
+    environment, commands, name
+):
+    environment.prepare(name)
+    # The packages of an included file have been installed with the others.
     environment.prepare("requirements.txt")
-    environment.prepare("requirements.txt")
-    assert installs(commands) == ["requirements.txt"]
+    assert installs(commands) == [name]
     Path("requirements.txt").write_text("one==2\n")
-    environment.prepare("requirements.txt")
-    assert installs(commands) == ["requirements.txt"] * 2
-
-
-def test_packages_of_an_included_file_are_installed_with_it(environment, commands):
-    environment.prepare("requirements-dev.txt")
-    environment.prepare("requirements.txt")
-    assert installs(commands) == ["requirements-dev.txt"]
-    Path("requirements.txt").write_text("one==2\n")
-    environment.prepare("requirements-dev.txt")
-    assert installs(commands) == ["requirements-dev.txt"] * 2
+    environment.prepare(name)
+    assert installs(commands) == [name] * 2
 
 
 def test_environment_is_made_again_only_if_its_python_does_not_work(environment, commands):
@@ -86,9 +87,11 @@ def test_environment_is_made_again_only_if_its_python_does_not_work(environment,
     assert made == [sys.executable] * 2
 
 
+@pytest.mark.parametrize("system", ["posix", "nt"])
 def test_command_is_run_again_in_the_environment_with_its_arguments(
-    environment, commands, monkeypatch
+    environment, commands, monkeypatch, system
 ):
+    monkeypatch.setattr(environment, "os", SimpleNamespace(**{**vars(os), "name": system}))
     monkeypatch.setattr(sys, "argv", ["tools/test.py", "-k", "a b"])
     with pytest.raises(SystemExit) as ended:
         environment.use("requirements.txt")
@@ -96,6 +99,15 @@ def test_command_is_run_again_in_the_environment_with_its_arguments(
     assert commands[-1] == [str(environment.PYTHON), "tools/test.py", "-k", "a b"]
     monkeypatch.setattr(sys, "prefix", str(environment.FOLDER))
     environment.use("requirements.txt")
+
+
+def test_ctrl_c_during_the_installation_says_how_to_continue(environment, commands, monkeypatch):
+    def interrupt(command, **_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment.subprocess, "call", interrupt)
+    with pytest.raises(SystemExit, match="Run the same command again to continue"):
+        environment.prepare("requirements.txt")
 
 
 @pytest.mark.parametrize("chosen", [None, "no-such-python"])

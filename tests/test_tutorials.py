@@ -139,14 +139,11 @@ def test_food11_trains_two_phases_with_a_slash_in_its_class_names(follow):
     out, messages = follow("food11")["python train.py --recipe food11"]
     assert photos_in("food11", "training", "Noodles-Pasta") == ["6_0.jpg"]
     assert "Noodles/Pasta" in out
-    assert re.search(
-        r"warmup: training head_dense, probabilities: [\d,]+ of [\d,]+ weights", messages
-    )
+    assert "warmup: training head_dense, probabilities: 137,227 of 272,539 weights\n" in messages
     assert (
         "unfrozen: training block5_conv1, block5_conv2, block5_conv3, head_dense, probabilities: "
+        "248,011 of 272,539 weights\n"
     ) in messages
-    trained, again = re.findall(r": ([\d,]+) of [\d,]+ weights", messages)
-    assert int(trained.replace(",", "")) < int(again.replace(",", ""))
     assert {"warmup.png", "unfrozen.png"} <= pictures("food11")
     assert read("output/food11/fine_tune/classes.json") == list(config.RECIPES["food11"].classes)
 
@@ -180,7 +177,7 @@ def test_cats_vs_dogs_takes_the_first_photos_by_number(follow):
         assert photos_in(name, "validation", "dog") == [f"dog.{n}.jpg" for n in (6, 7, 8)]
         assert photos_in(name, "evaluation", "cat") == ["cat.10.jpg", "cat.11.jpg", "cat.9.jpg"]
         assert "(0) cat\n(1) dog" in out
-        assert "training head_dense, probabilities: " in messages
+        assert "training head_dense, probabilities: 66,049 of 201,361 weights\n" in messages
         for phase in phases:
             assert {f"{phase}.png", f"{phase}_smoothed.png"} <= pictures(name)
     # Two steps show 40 photos; there are only 12, so they are repeated.

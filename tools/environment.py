@@ -31,14 +31,17 @@ def use(requirements):
     if is_inside and is_ready(requirements):
         return
     prepare(requirements)
-    sys.exit(subprocess.call([str(PYTHON), *sys.argv]))
+    command = [str(PYTHON), *sys.argv]
+    if os.name == "nt":  # the shell would not wait for a program that execv starts
+        sys.exit(subprocess.call(command))
+    os.execv(command[0], command)
 
 
 def prepare(requirements):
     """Make .venv if there is none that works, and install the packages of a requirements file."""
     chosen = os.environ.get("PYTHON")
-    works = is_supported([str(PYTHON)])
-    if not works or (chosen and version_of([chosen]) != version_of([str(PYTHON)])):
+    version = version_of([str(PYTHON)])
+    if version not in SUPPORTED or (chosen and version_of([chosen]) != version):
         run([*find_python(chosen), "-m", "venv", "--clear", str(FOLDER)])
     if is_ready(requirements):
         return
@@ -86,7 +89,7 @@ def find_python(chosen=None):
             # The second one is that of Windows.
             commands += [[f"python{major}.{minor}"], ["py", f"-{major}.{minor}"]]
     for command in commands:
-        if is_supported(command):
+        if version_of(command) in SUPPORTED:
             return command
     versions = ", ".join(f"{major}.{minor}" for major, minor in SUPPORTED)
     found = f"PYTHON is {chosen}, which is none of them" if chosen else "None of them was found"
@@ -94,11 +97,6 @@ def find_python(chosen=None):
         f"[ERROR] This project needs Python {versions}. {found}. Install one, or set the variable "
         f"PYTHON to its path"
     )
-
-
-def is_supported(command):
-    """Return True if a command runs a Python that TensorFlow supports."""
-    return version_of(command) in SUPPORTED
 
 
 def version_of(command):
@@ -112,7 +110,10 @@ def version_of(command):
 
 def run(command):
     """Run a command; end the program with its status if it fails."""
-    status = subprocess.call(command)
+    try:
+        status = subprocess.call(command)
+    except KeyboardInterrupt:
+        sys.exit("\n[INFO] stopped. Run the same command again to continue")
     if status:
         print(f"[ERROR] this command failed: {' '.join(command)}", file=sys.stderr)
         sys.exit(status)
@@ -121,7 +122,4 @@ def run(command):
 if __name__ == "__main__":
     if sys.argv[1:2] in (["-h"], ["--help"]):
         sys.exit(__doc__)
-    try:
-        prepare((sys.argv[1:] or [BASIC])[0])
-    except KeyboardInterrupt:
-        sys.exit("\n[INFO] stopped. Run the same command again to continue")
+    prepare((sys.argv[1:] or [BASIC])[0])

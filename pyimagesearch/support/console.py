@@ -196,8 +196,11 @@ def describe_damaged_config(failure):
         return f"{CONFIG} is missing; {restore}"
     if isinstance(failure, AttributeError) and "'pyimagesearch.config' has no attr" in text:
         return f"{CONFIG} does not set {failure.name}. Set it again, or {restore}"
-    # Which of the two it is depends on the version of Python.
+    # Which of the two it is depends on the version of Python, and it does not name the file.
     if isinstance(failure, (SyntaxError, ValueError)) and "null bytes" in text:
+        config = Path(__file__).resolve().parent.parent / "config.py"
+        if b"\0" not in config.read_bytes():
+            return None
         return f"{CONFIG} is not a text in UTF-8. Save it as one, or {restore}"
     return None
 

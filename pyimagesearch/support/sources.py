@@ -3,6 +3,7 @@
 import glob
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +19,7 @@ DOWNLOAD_TIMEOUT_SECONDS = 60
 MAX_DOWNLOAD_BYTES = 100_000_000
 
 URL_PREFIXES = ("http://", "https://")
+URL_WITH_USER = re.compile(r"(https?://)[^/?#]*@", re.IGNORECASE)  # https://user:password@host
 # Characters that stay as they are in a URL, besides ASCII letters, digits and "_.-~". "%" is one
 # of them: a URL may already be quoted.
 URL_CHARACTERS = "%/:=&?~+!$,;'@()*[]|"
@@ -68,17 +70,14 @@ def photos_below(folder):
 
 def fetch(name):
     """Return the bytes of a file that a user named by a path or a URL, or raise Unreadable."""
+    if user := URL_WITH_USER.match(name):
+        # The message must not show the password.
+        raise Unreadable(
+            f"{user[1]}{name[user.end() :]} is given with a user name, which is not possible. "
+            f"Download the photo, and give its path"
+        )
     try:
-        if is_url(name) and "@" in (host := urlsplit(name).netloc):
-            # The message must not show the password.
-            address = name.replace(host, host.rpartition("@")[2], 1)
-            raise Unreadable(
-                f"{address} is given with a user name, which is not possible. Download the photo, "
-                f"and give its path"
-            )
         return download(name) if is_url(name) else Path(name).read_bytes()
-    except Unreadable:
-        raise
     except IsADirectoryError as failure:
         raise Unreadable(
             f"{name} is a folder without photos. Give the path of a photo or of another folder"
