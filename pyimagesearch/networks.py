@@ -381,10 +381,11 @@ def with_frozen_part(network, layer_name):
 
 def compile_for(model, phase):
     """Compile a model with the optimizer of a phase."""
-    options = {"momentum": phase.momentum} if phase.optimizer == "SGD" else {}
-    # Keras refuses a whole number.
-    rate = float(phase.learning_rate)
-    optimizer = getattr(keras.optimizers, phase.optimizer)(rate, **options)
+    # Keras refuses whole numbers.
+    options = {"learning_rate": float(phase.learning_rate)}
+    if phase.optimizer == "SGD":
+        options["momentum"] = float(phase.momentum)
+    optimizer = getattr(keras.optimizers, phase.optimizer)(**options)
     one_output = model.output_shape[-1] == 1
     model.compile(
         optimizer=optimizer,

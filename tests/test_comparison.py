@@ -83,6 +83,16 @@ def test_accuracy_of_the_most_frequent_class_or_less_is_a_warning(capsys, correc
         assert "(0.500)" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("phases", "remedy"),
+    [({}, "or add photos"), ({"phases": {"warmup": 0.5}}, "or change learning_rate and epochs")],
+)
+def test_remedy_against_guessing_is_one_of_the_method(capsys, phases, remedy):
+    classes = {"bread": {"support": 6}, "soup": {"support": 6}}
+    comparison.warn_if_guessing({"accuracy": 0.5, "classes": classes, **phases})
+    assert capsys.readouterr().err.rstrip().endswith(remedy)
+
+
 def test_damaged_metrics_of_the_previous_classifier_are_ignored(capsys):
     write(FOLDER, 6)
     files.write_text(FOLDER / "previous" / "metrics.json", "{")

@@ -31,6 +31,14 @@ def test_differences_do_not_print_digests():
     assert fingerprints.differences(stored, wanted) == ["the training photos changed"]
 
 
+def test_differences_do_not_print_long_lists():
+    stored, wanted = (
+        fingerprints.fingerprint({"classes": [f"class {number}" for number in range(count)]})
+        for count in (2, 525)
+    )
+    assert fingerprints.differences(stored, wanted) == ["classes changed"]
+
+
 def test_parts_that_only_the_stored_fingerprint_has_do_not_matter():
     stored = fingerprints.fingerprint(PARTS | {"seconds": 3})
     assert fingerprints.differences(stored, fingerprints.fingerprint(PARTS)) == []

@@ -571,7 +571,9 @@ def test_dropout_layers_of_efficientnet_drop_nothing_while_they_are_frozen(effic
     np.testing.assert_allclose(model(make_photos(), training=True), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("optimizer", "momentum"), [("SGD", 0.9), ("Adam", 0), ("RMSprop", 0)])
+@pytest.mark.parametrize(
+    ("optimizer", "momentum"), [("SGD", 0.9), ("SGD", 0), ("Adam", 0), ("RMSprop", 0)]
+)
 def test_compile_for_uses_the_optimizer_of_the_phase(network, optimizer, momentum):
     phase = tiny_phase("any", optimizer=optimizer, learning_rate=0.25, momentum=momentum)
     networks.compile_for(network, phase)

@@ -25,11 +25,11 @@ def warn_if_guessing(metrics):
     """Print a warning if always answering the most frequent class is as often right."""
     always = intervals.baseline(metrics["classes"])
     if metrics["accuracy"] <= always["accuracy"]:
+        remedy = "change learning_rate and epochs" if "phases" in metrics else "add photos"
         console.warn(
             f"accuracy {metrics['accuracy']:.3f} is no better than always answering "
             f"{always['class']}, the most frequent class of the evaluation photos "
-            f"({always['accuracy']:.3f}). Check the labels in first_look.png, or change "
-            f"learning_rate and epochs"
+            f"({always['accuracy']:.3f}). Check the labels in first_look.png, or {remedy}"
         )
 
 

@@ -18,6 +18,7 @@ PACKAGES = ("tensorflow", "keras", "scikit-learn", "numpy", "opencv-python", "pi
 # Changes when a fingerprint gets other parts: results of an earlier version are made again.
 FORMAT = 4
 DIGEST = re.compile("[0-9a-f]{16}")
+MAX_WORDS = 200  # characters of a difference; the names of many classes have more
 
 
 def fingerprint(parts):
@@ -62,4 +63,5 @@ def compare(name, before, now):
         if before != now:
             yield f"{name} changed"
     elif before != now:
-        yield f"{name} was {before!r} and is now {now!r}"
+        words = f"was {before!r} and is now {now!r}"
+        yield f"{name} {words if len(words) <= MAX_WORDS else 'changed'}"
