@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,22 @@ def test_message_gives_one_count_when_every_photo_is_annotated(capsys):
     add_copies(copies, ["a.jpg", "b.jpg"])
     copies.report(photo_count=2)
     assert capsys.readouterr().err == "[INFO] annotated 2 photos -> copies\n"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_folder_that_may_not_be_written_to_is_one_warning(capsys, monkeypatch, number):
+    copies = annotation.AnnotatedCopies("copies", limit=9)
+    add_copies(copies, ["a.jpg"])
+
+    def refuse(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(annotation.files, "atomic_write", refuse)
+    add_copies(copies, ["b.jpg", "c.jpg"])
+    copies.report(photo_count=3)
+    warning, counts = capsys.readouterr().err.splitlines()
+    assert warning.startswith("[WARN] no annotated copies from here on: copies/b.png: ")
+    assert "annotated the first 1 of 3 photos" in counts
 
 
 def test_limit_of_zero_writes_and_reports_nothing(capsys):

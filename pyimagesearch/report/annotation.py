@@ -1,5 +1,6 @@
 """Annotated photos: small copies with the predicted class and, on request, a heat map."""
 
+import errno
 import itertools
 import os
 import subprocess
@@ -24,6 +25,7 @@ COLDEST, HOTTEST = 0.2, 0.65
 DISPLAY_SECONDS = 20  # in which a window can be opened, also over a slow network
 # File systems allow 255 bytes; this leaves room for a number and an ending.
 MAX_NAME_BYTES = 150
+MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class AnnotatedCopies:
@@ -58,10 +60,22 @@ class AnnotatedCopies:
         else:
             heat = self.heatmap_function(pixels[None], [int(probabilities.argmax())])[0]
             picture = annotate_with_heat(small_copy, heat, text)
-        with files.atomic_write(self.folder / self.unique_name(name)) as partial:
-            Image.fromarray(picture).save(partial)
+        self.save(picture, self.unique_name(name))
         if self.show_windows:
             show(picture)
+
+    def save(self, picture, file_name):
+        """Write a copy. If the folder cannot be written to, warn once and write no more."""
+        try:
+            with files.atomic_write(self.folder / file_name) as partial:
+                Image.fromarray(picture).save(partial)
+        except OSError as failure:
+            if failure.errno not in MAY_NOT_WRITE:
+                raise
+            # The predictions are worth more than their copies.
+            console.warn(f"no annotated copies from here on: {console.describe(failure)}")
+            self.names.remove(file_name.casefold())
+            self.limit = len(self.names)
 
     def unique_name(self, name):
         """Return a file name for a photo's copy that no other photo of this run has."""
