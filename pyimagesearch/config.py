@@ -6,7 +6,16 @@ recipe.py explains every field of a row.
 from dataclasses import replace
 from pathlib import Path
 
-from pyimagesearch.recipe import Augmentation, Head, Phase, Recipe, Split, checked, checked_settings
+from pyimagesearch.recipe import (
+    Augmentation,
+    Download,
+    Head,
+    Phase,
+    Recipe,
+    Split,
+    checked,
+    checked_settings,
+)
 
 RECIPE = "food5k"  # the row that a script uses unless --recipe names another
 
@@ -44,7 +53,8 @@ SHARED_VIEWS = 1
 # epochs and one seed: 0.540, then 0.652.
 FOOD11 = Recipe(
     source="Food-11",  # ORIG_INPUT_DATASET in the posts
-    download="Kaggle: trolukovich/food11-image-dataset, or vermaavi/food11",
+    # tools/get_dataset.py downloads this archive. Kaggle's vermaavi/food11 has the same photos.
+    download=Download("https://www.kaggle.com/datasets/trolukovich/food11-image-dataset"),
     official_counts={TRAIN: 9866, VAL: 3430, TEST: 3347},
     # CLASSES in the posts. The label of a photo is the position of its class, from 0.
     classes=(
@@ -92,7 +102,10 @@ FOOD11 = Recipe(
 FOOD5K = replace(
     FOOD11,
     source="Food-5K",
-    download="Kaggle: trolukovich/food5k-image-dataset, or binhminhs10/food5k",
+    download=Download(
+        "https://www.kaggle.com/datasets/trolukovich/food5k-image-dataset",
+        checksum="sha256:6838829edbb56c4859e733960050d2a59974e52848093a61abdcfb1b9a580f09",
+    ),
     official_counts={TRAIN: 3000, VAL: 1000, TEST: 1000},
     classes=("non_food", "food"),  # labels 0 and 1 in the file names: not in alphabetical order
     method="logistic_regression",
@@ -108,7 +121,10 @@ FOOD5K = replace(
 # validation photos. They could not be downloaded: this recipe is tested with synthetic photos only.
 KNIFEY_SPOONY = Recipe(
     source="knifey-spoony",
-    download="github.com/Hvass-Labs/knifey-spoony",
+    download=Download(
+        "https://github.com/Hvass-Labs/knifey-spoony/raw/master/knifey-spoony.tar.gz",
+        checksum="git:3f9cf4f1ea73ee34a11b50ba4106d9aee1d0c599",
+    ),
     official_counts={TRAIN: 4170, VAL: 530, TEST: 530},
     classes=("forky", "knifey", "spoony"),
     layout="test_inside",
@@ -151,9 +167,14 @@ KNIFEY_SPOONY = Recipe(
 # minutes.
 CATS_VS_DOGS = Recipe(
     source="dogs-vs-cats",
-    download="Kaggle: dogs-vs-cats, its train folder",
+    # Microsoft's copy needs no account. docs/downloads.md says how to get Kaggle's own.
+    download=Download(
+        "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/"
+        "kagglecatsanddogs_5340.zip",
+        size=824_887_076,
+        checksum="sha256:b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
+    ),
     classes=("cat", "dog"),
-    layout="numbered",
     # Of each class, the first 1,000 photos are for training, the next 500 for validation, the next
     # 500 for evaluation.
     split=Split(training=1000, validation=500, evaluation=500, shuffle=False),
@@ -201,7 +222,7 @@ CATS_VS_DOGS_FEATURES = replace(
 # random weights only.
 SIMPSONS = Recipe(
     source="simpsons",
-    download="Kaggle: alexattia/the-simpsons-characters-dataset, its simpsons_dataset",
+    download=Download("https://www.kaggle.com/datasets/alexattia/the-simpsons-characters-dataset"),
     official_counts={TRAIN: 2588, VAL: 1000, TEST: 1000},
     classes=("bart_simpson", "homer_simpson"),
     layout="unsplit",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pyimagesearch import images
-from pyimagesearch.recipe import Recipe, folder_name, with_classes
+from pyimagesearch.recipe import Download, Recipe, folder_name, with_classes
 from pyimagesearch.support import (
     console,
     copies,
@@ -82,10 +82,13 @@ def source_folder(recipe):
                 f"to {str(folder)!r}"
             )
     problem = "not a folder" if source.exists() else "missing"
-    where = f" ({recipe.download})" if recipe.download else ""
+    remedy = f"Put the photos of recipe {recipe.name!r} there"
+    if isinstance(recipe.download, Download):
+        remedy = f"Download its photos with: {console.command('tools/get_dataset', recipe.name)}"
+    elif recipe.download:
+        remedy += f" ({recipe.download})"
     raise UserError(
-        f"{source} is {problem}. Put the photos of recipe {recipe.name!r} there{where}, or "
-        f"change its source in pyimagesearch/config.py"
+        f"{source} is {problem}. {remedy}, or change its source in pyimagesearch/config.py"
     )
 
 

@@ -76,6 +76,18 @@ class Regression:
 
 
 @dataclass(frozen=True)
+class Download:
+    """The archive of a recipe's photos, which tools/get_dataset.py unpacks into `source`."""
+
+    # The address of a .zip, .tar or .tar.gz file, or the page of a data set on Kaggle.
+    url: str
+    size: int | None = None  # in bytes; None: not known
+    # Such as "sha256:b7974b...", also md5, sha1 and sha512. "git:..." is the name of the file in a
+    # repository of git. "": not known.
+    checksum: str = ""
+
+
+@dataclass(frozen=True)
 class Split:
     """How photos are divided, class by class, into the splits that the download does not have.
 
@@ -124,7 +136,7 @@ class Recipe:
     # them.
     classes: tuple | list | None = None
     augmentation: Augmentation = Augmentation()
-    download: str = ""  # where to get the photos, for the message that they are missing
+    download: Download | str = ""  # the archive of the photos; a text: how to get them by hand
     # How the download marks the class of a photo; None: build_dataset.py finds out.
     #   flat         <split>/<label>_<id>.jpg
     #   folders      <split>/<class>/
@@ -194,7 +206,7 @@ def unknown_field(row_class, name, names):
     return f"{message}; it has: {', '.join(RULES[row_class])}"
 
 
-PARTS = (Augmentation, Head, Regression, Split, Phase, Recipe)
+PARTS = (Augmentation, Head, Regression, Download, Split, Phase, Recipe)
 for _row_class in PARTS:
     reports_wrong_fields(_row_class)
 
@@ -346,6 +358,8 @@ def wrong_fields(row):
     yield from broken_rules(row.augmentation, Augmentation, "augmentation")
     yield from broken_rules(row.regression, Regression, "regression")
     yield from broken_rules(row.split, Split, "split")
+    if isinstance(row.download, Download):
+        yield from broken_rules(row.download, Download, "download")
     if row.classes is not None:
         yield from wrong_classes(row.classes)
     yield from wrong_combinations(row)
@@ -467,6 +481,19 @@ def is_zoom(value):
     return len(value) == 2 and all(map(number(0, above=True)[0], value)) and value[0] <= value[1]
 
 
+def is_url(value):
+    """Return True for an http or https address without a password in it."""
+    return isinstance(value, str) and bool(re.fullmatch(r"https?://[^\s/@]+/[^\s]+", value))
+
+
+def is_checksum(value):
+    """Return True for "" and for the name of an algorithm, a colon and the digits it gives."""
+    algorithm, _, digits = value.partition(":") if isinstance(value, str) else ("", "", "-")
+    lengths = {"": 0, "md5": 32, "sha1": 40, "git": 40, "sha256": 64, "sha512": 128}
+    is_hexadecimal = not set(digits) - set("0123456789abcdef")
+    return len(digits) == lengths.get(algorithm) and is_hexadecimal
+
+
 def is_labels(value):
     """Return True for None, and for the names of a CSV file and two of its columns."""
     return value is None or (
@@ -541,7 +568,7 @@ RULES: dict[type, dict[str, Any]] = {
         "classes": instance_of(
             (tuple, list, type(None)), 'None, or a tuple of names, such as ("cat", "dog")'
         ),
-        "download": instance_of(str, "a string"),
+        "download": instance_of((Download, str), "Download(...), or a text"),
         "layout": one_of(None, *LAYOUTS),
         "labels": (is_labels, 'None, or ("file.csv", "column of names", "column of classes")'),
         "split": instance_of(Split, "Split(...)"),
@@ -584,6 +611,14 @@ RULES: dict[type, dict[str, Any]] = {
         "zoom": (is_zoom, "a fraction below 1, or (smallest, largest)"),
         "horizontal_flip": one_of(False, True),
         "vertical_flip": one_of(False, True),
+    },
+    Download: {
+        "url": (is_url, "an address that begins with https:// or http://, without a password"),
+        "size": whole_number(1, None),
+        "checksum": (
+            is_checksum,
+            "'', or such as 'sha256:' and 64 hexadecimal digits",
+        ),
     },
     Split: {
         "training": PART_OF_CLASS,

@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
+import made_host
 import numpy as np
 import pytest
 from PIL import Image
@@ -298,6 +300,15 @@ def copy_dataset(tiny, script, kept):
 def built(copy_dataset):
     """Make a flat download of the tiny recipe and build its dataset."""
     copy_dataset()
+
+
+@pytest.fixture
+def host():
+    """Return a server on this machine that plays the hosts of downloads."""
+    with made_host.Host() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")

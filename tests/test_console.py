@@ -16,7 +16,7 @@ from pyimagesearch import config
 from pyimagesearch.support import console
 
 SCRIPTS = ("build_dataset", "extract_features", "train", "predict")
-TOOLS = ("tools/get_sample", "tools/get_weights")
+TOOLS = ("tools/get_dataset", "tools/get_sample", "tools/get_weights")
 
 
 @pytest.fixture
@@ -505,6 +505,15 @@ def test_ctrl_c_prints_the_completed_steps(run):
     _, messages = run(main)
     expected = "stopped (checking photos: 1,201 of 4,170). Run the same command again to resume"
     assert expected in messages
+
+
+def test_ctrl_c_prints_bytes_as_megabytes(run):
+    def main():
+        with console.progress("unpacking", 82_784_653, in_bytes=True) as advance:
+            advance(6_000_000)
+            raise KeyboardInterrupt
+
+    assert "stopped (unpacking: 6 of 83 MB). Run" in run(main)[1]
 
 
 def test_progress_without_a_total_counts_nothing(run):

@@ -19,6 +19,7 @@ from pyimagesearch.recipe import (
     SMALLEST_IMAGE,
     SMALLEST_IMAGE_OF_OTHERS,
     Augmentation,
+    Download,
     Head,
     Phase,
     Recipe,
@@ -134,6 +135,10 @@ def head(**changes):
     return {"head": replace(HEAD, **changes)}
 
 
+def download(**changes):
+    return {"download": Download(**{"url": "https://a.example/b.zip"} | changes)}
+
+
 def augmentation(**changes):
     return {"augmentation": Augmentation(**changes)}
 
@@ -142,7 +147,12 @@ def augmentation(**changes):
 WRONG = [
     ({"source": ""}, "source is ''", "the folder"),
     ({"source": None}, "source is None", "in quotes"),
-    ({"download": None}, "download is None", "a string"),
+    ({"download": None}, "download is None", "Download(...), or a text"),
+    (download(url="photos.zip"), "download.url is 'photos.zip'", "begins with https://"),
+    (download(url="https://me:secret@a.example/b.zip"), "download.url is", "without a password"),
+    (download(size="5 MB"), "download.size is '5 MB'", "a whole number"),
+    (download(checksum="sha256:abc"), "download.checksum is 'sha256:abc'", "64 hexadecimal"),
+    (download(checksum="b7974b"), "download.checksum is 'b7974b'", "64 hexadecimal"),
     ({"classes": ()}, "classes is ()", "two names"),
     ({"classes": ("one",)}, "classes is ('one',)", "two names"),
     ({"classes": ["one"]}, "classes is ['one']", "two names"),
@@ -310,6 +320,7 @@ def test_any_value_is_accepted_or_refused_with_the_name_of_its_field(row_class, 
         Head: lambda: replace(ROW, **head(**change)),
         Regression: lambda: replace(ROW, regression=Regression(**change)),
         Augmentation: lambda: replace(ROW, **augmentation(**change)),
+        Download: lambda: replace(ROW, **download(**change)),
         Split: lambda: replace(ROW, split=Split(**change)),
         Phase: lambda: replace(ROW, **phase(**change)),
     }[row_class]()
@@ -379,7 +390,10 @@ def test_missing_field_of_a_recipe_can_come_from_another_row():
 
 @pytest.mark.parametrize(
     ("field", "value", "reset"),
-    [("download", "Kaggle: food", "download=''"), ("official_counts", {"training": 9}, "None")],
+    [
+        ("download", download()["download"], "download=''"),
+        ("official_counts", {"training": 9}, "None"),
+    ],
 )
 def test_derived_row_for_other_photos_needs_its_own_download_and_counts(field, value, reset):
     food = replace(ROW, **{field: value})

@@ -316,12 +316,12 @@ class Stopwatch:
 
 
 @contextmanager
-def progress(description, total):
+def progress(description, total, in_bytes=False):
     """Show a progress bar, and give a function that advances it by a number of steps (1).
 
     The bar is drawn only if stderr is a terminal, so that a log file contains milestones only.
     After Ctrl-C the script prints how many of the `total` steps were completed. If `total` is
-    None, there is no bar and no count.
+    None, there is no bar and no count. `in_bytes`: a step is a byte, and the bar shows MB.
     """
     if total is None:
         yield lambda steps=1: None
@@ -333,7 +333,7 @@ def progress(description, total):
     with bars.Progress(
         bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(),
-        bars.MofNCompleteColumn(),
+        bars.DownloadColumn() if in_bytes else bars.MofNCompleteColumn(),
         bars.TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -345,5 +345,8 @@ def progress(description, total):
         try:
             yield lambda steps=1: bar.advance(task, steps)
         except KeyboardInterrupt as interruption:
-            completed = bar.tasks[0].completed
-            raise KeyboardInterrupt(f"{description}: {completed:,} of {total:,}") from interruption
+            completed, unit = bar.tasks[0].completed, ""
+            if in_bytes:
+                completed, total, unit = round(completed / 1e6), round(total / 1e6), " MB"
+            position = f"{completed:,} of {total:,}{unit}"
+            raise KeyboardInterrupt(f"{description}: {position}") from interruption

@@ -230,14 +230,17 @@ def class_folders(download, folder=None):
     """Return {name: path} of the folders of classes in a folder: the nearest that have photos.
 
     They may be in other folders, such as animals/cat/. A folder with the name of a class of the
-    recipe counts even if it has no photos. Raises UserError if two have the same name.
+    recipe, also as Cat/ for "cat", counts even if it has no photos. Raises UserError if two have
+    the same name.
     """
     wanted = download.class_folders
+    spelled = {name.casefold(): name for name in wanted}
     found, parents = {}, [folder or download.source]
     for _ in range(DEEPEST):
         here, deeper = {}, []
         for parent in parents:
             for name, path in visible_folders(parent).items():
+                name = spelled.get(name.casefold(), name)
                 # Some archives have all of their folders a second time, in a deeper folder.
                 twin = here.get(name) if wanted else (found | here).get(name)
                 if name not in wanted and not photo_files.photos_in(path):
