@@ -311,6 +311,17 @@ def host():
         server.shutdown()
 
 
+@pytest.fixture
+def free_bytes(monkeypatch):
+    """Return a function that lets the disk have so many bytes left."""
+
+    def leave(free):
+        usage = shutil.disk_usage(".")._replace(free=free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+    return leave
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """Return a headless Chromium, Debian's or Google's own."""
@@ -357,6 +368,13 @@ def trained(copy_dataset, script, kept):
         return config.OUTPUT_DIR / "tiny" / method
 
     return train
+
+
+def user_error(function, *arguments, **options):
+    """Return the message of the UserError that a function raises."""
+    with pytest.raises(console.UserError) as failure:
+        function(*arguments, **options)
+    return str(failure.value)
 
 
 def assert_one_error(said, *words):

@@ -1,15 +1,12 @@
-"""Downloads resume and are checked; archives are unpacked completely, into their folder, or not."""
+"""Downloads resume after a broken connection, are checked, and are refused with a remedy."""
 
 import hashlib
-import io
 import re
-import shutil
-import tarfile
-import zipfile
 from pathlib import Path
 
 import made_host
 import pytest
+from conftest import user_error
 
 from pyimagesearch.support import downloads, files
 from pyimagesearch.support.errors import UserError
@@ -35,13 +32,6 @@ def fetch(host, path="/photos.zip", **options):
     return Path("archive").read_bytes()
 
 
-def refused(function, *arguments, **options):
-    """Return the message of the UserError that a function raises."""
-    with pytest.raises(UserError) as failure:
-        function(*arguments, **options)
-    return str(failure.value)
-
-
 # Resuming
 
 
@@ -54,7 +44,7 @@ def test_broken_connection_is_resumed_at_the_byte_where_it_broke(archive_host):
 
 def test_next_run_resumes_what_an_earlier_run_left(archive_host):
     archive_host.cuts = [1000, 10, 10]
-    message = refused(fetch, archive_host, remedy="Or ask a friend")
+    message = user_error(fetch, archive_host, remedy="Or ask a friend")
     assert "the connection broke. Run the same command again to resume. Or ask" in message
     assert fetch(archive_host) == DATA
     assert archive_host.requests[-1] == ("/photos.zip", "bytes=1020-")
@@ -62,7 +52,7 @@ def test_next_run_resumes_what_an_earlier_run_left(archive_host):
 
 def test_file_that_has_changed_on_the_server_is_downloaded_from_its_start(archive_host):
     archive_host.cuts = [1000, 0, 0]
-    refused(fetch, archive_host)
+    user_error(fetch, archive_host)
     archive_host.headers["ETag"] = '"2"'
     archive_host.files["/photos.zip"] = DATA[::-1]
     assert fetch(archive_host) == DATA[::-1]
@@ -76,7 +66,7 @@ def test_other_part_of_a_file_than_wanted_is_not_appended(archive_host):
 
 def test_another_address_does_not_resume_the_file_of_the_first(archive_host):
     archive_host.cuts = [1000, 0, 0]
-    refused(fetch, archive_host)
+    user_error(fetch, archive_host)
     archive_host.files["/other.zip"] = DATA[::-1]
     assert fetch(archive_host, "/other.zip") == DATA[::-1]
 
@@ -109,7 +99,7 @@ def test_downloaded_file_is_not_downloaded_again(archive_host):
 
 
 def test_file_of_another_size_is_refused_before_it_is_downloaded(archive_host):
-    message = refused(fetch, archive_host, size=5)
+    message = user_error(fetch, archive_host, size=5)
     assert "it has 10,240 bytes instead of 5" in message
     assert not list(Path().glob("archive*"))
 
@@ -119,7 +109,7 @@ def test_file_with_another_checksum_is_deleted_and_both_are_shown(archive_host, 
     content = DATA if algorithm == "sha256" else b"blob 10240\0" + DATA
     found = hashlib.new({"git": "sha1"}.get(algorithm, algorithm), content).hexdigest()
     assert fetch(archive_host, checksum=f"{algorithm}:{found}") == DATA
-    message = refused(fetch, archive_host, checksum=f"{algorithm}:abc")
+    message = user_error(fetch, archive_host, checksum=f"{algorithm}:abc")
     assert f"it has {algorithm} {found} instead of abc" in message
     assert not Path("archive").exists()
 
@@ -131,11 +121,11 @@ def test_git_checksum_is_the_name_that_git_gives_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/zip"])
-def test_web_page_instead_of_a_file_is_refused(archive_host, content_type):
+def test_web_page_instead_of_a_file_is_user_error(archive_host, content_type):
     """Hosts send such a page with status 200 if a login or a click is missing."""
     archive_host.headers["Content-Type"] = content_type
     archive_host.files["/photos.zip"] = b"\n<!DOCTYPE html><html>Sign in</html>"
-    assert "a web page" in refused(fetch, archive_host)
+    assert "a web page" in user_error(fetch, archive_host)
     assert not Path("archive").exists()
 
 
@@ -154,7 +144,7 @@ def test_web_page_instead_of_a_file_is_refused(archive_host, content_type):
 )
 def test_refusal_of_the_server_is_one_line_with_the_remedy(archive_host, status, words):
     archive_host.statuses["/photos.zip"] = status
-    message = refused(fetch, archive_host, remedy="Or ask a friend")
+    message = user_error(fetch, archive_host, remedy="Or ask a friend")
     assert message.startswith(f"{archive_host.url}/photos.zip cannot be downloaded: ")
     assert words in message
     assert len(archive_host.requests) == (3 if status == 503 else 1)
@@ -165,12 +155,12 @@ def test_redirects_are_followed_but_not_to_other_protocols(archive_host):
     archive_host.redirects["/ftp"] = "ftp://127.0.0.1/photos.zip"
     assert fetch(archive_host, "/api") == DATA
     Path("archive").unlink()
-    assert "30 redirects" in refused(fetch, archive_host, "/loop")
-    assert "ftp://127.0.0.1/photos.zip" in refused(fetch, archive_host, "/ftp")
+    assert "30 redirects" in user_error(fetch, archive_host, "/loop")
+    assert "ftp://127.0.0.1/photos.zip" in user_error(fetch, archive_host, "/ftp")
 
 
 def test_missing_connection_is_one_line_with_the_systems_reason():
-    message = refused(downloads.fetch, "http://127.0.0.1:9/photos.zip", Path("archive"))
+    message = user_error(downloads.fetch, "http://127.0.0.1:9/photos.zip", Path("archive"))
     assert "there is no connection (Connection refused). Check it" in message
 
 
@@ -184,7 +174,7 @@ def test_server_that_hangs_up_without_an_answer_is_tried_again(archive_host, mon
 def test_silent_server_is_given_up(archive_host, monkeypatch):
     monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.05)
     archive_host.silence_seconds = 0.1
-    assert "the connection broke" in refused(fetch, archive_host)
+    assert "the connection broke" in user_error(fetch, archive_host)
 
 
 def test_page_of_a_kaggle_data_set_stands_for_its_download():
@@ -196,7 +186,7 @@ def test_page_of_a_kaggle_data_set_stands_for_its_download():
 
 @pytest.mark.parametrize("page", ["competitions/dogs-vs-cats/data", "c/dogs-vs-cats"])
 def test_kaggle_competition_is_refused_with_what_to_click(page):
-    message = refused(downloads.fetch, f"https://www.kaggle.com/{page}", Path("archive"))
+    message = user_error(downloads.fetch, f"https://www.kaggle.com/{page}", Path("archive"))
     competition = "https://www.kaggle.com/competitions/dogs-vs-cats"
     assert f"Sign in, accept the rules at {competition}/rules, and click" in message
     assert f'"Download All" at {competition}/data' in message
@@ -205,22 +195,11 @@ def test_kaggle_competition_is_refused_with_what_to_click(page):
 # The disk
 
 
-@pytest.fixture
-def free_bytes(monkeypatch):
-    """Return a function that lets the disk have so many bytes left."""
-
-    def leave(free):
-        usage = shutil.disk_usage(".")._replace(free=free)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-
-    return leave
-
-
 def test_download_that_does_not_fit_on_the_disk_is_refused_before_it_begins(
     archive_host, free_bytes
 ):
     free_bytes(len(DATA) - 1)
-    assert re.search(r"MB left.*Free some space", refused(fetch, archive_host))
+    assert re.search(r"MB left.*Free some space", user_error(fetch, archive_host))
     assert not list(Path().glob("archive*"))
 
 
@@ -244,116 +223,3 @@ def test_only_one_run_at_a_time_uses_a_workplace():
         with pytest.raises(UserError, match=words), downloads.workplace(Path("Food-11")):
             pass
         assert Path("Food-11.download", files.LOCK).exists()
-
-
-# Archives
-
-
-def make_zip(path, contents, **options):
-    with zipfile.ZipFile(path, "w", **options) as archive:
-        for name, data in contents.items():
-            archive.writestr(name, data)
-    return path
-
-
-def make_tar(path, contents, links=()):
-    """Write a tar.gz file. `links` are (name, target) of symbolic links before the files."""
-    with tarfile.open(path, "w:gz") as archive:
-        for name, target in links:
-            member = tarfile.TarInfo(name)
-            member.type, member.linkname = tarfile.SYMTYPE, target
-            archive.addfile(member)
-        for name, data in contents.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
-
-
-PHOTOS = {"cat/1.jpg": DATA, "dog/größe.jpg": DATA[::-1]}
-
-
-@pytest.mark.parametrize("make", [make_zip, make_tar])
-def test_unpacked_files_are_those_of_the_archive(make):
-    assert downloads.unpack(make(Path("a"), PHOTOS), Path("photos")) == 2
-    found = {
-        path.relative_to("photos").as_posix(): path.read_bytes()
-        for path in Path("photos").rglob("*.jpg")
-    }
-    assert found == PHOTOS
-
-
-def test_zip_archives_in_an_archive_are_unpacked_too():
-    make_zip("train.zip", {"train/cat.0.jpg": DATA})
-    make_zip("all.zip", {"train.zip": Path("train.zip").read_bytes(), "a.csv": "id,label"})
-    assert downloads.unpack(Path("all.zip"), Path("photos")) == 2
-    assert Path("photos/train/train/cat.0.jpg").read_bytes() == DATA
-    assert not Path("photos/train.zip").exists()
-
-
-@pytest.mark.parametrize("make", [make_zip, make_tar])
-@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/tmp/evil", "C:\\evil", "..\\evil"])
-def test_archive_that_would_write_outside_its_folder_is_refused(make, name):
-    archive = make(Path("a"), {"cat/1.jpg": DATA, name: DATA})
-    message = refused(downloads.unpack, archive, Path("in/photos"))
-    assert f"outside its folder: {name!r}" in message
-    assert [path.name for path in Path().rglob("*")] in (["a", "in"], ["in", "a"])
-    assert not Path("/tmp/evil").exists()
-
-
-@pytest.mark.parametrize("has_filter", [True, False])
-def test_link_out_of_the_folder_writes_nothing_outside(monkeypatch, has_filter):
-    """Python before 3.11.4 has no filter for tar archives."""
-    archive = make_tar(Path("a"), {"out/evil": DATA}, links=[("out", str(Path.cwd()))])
-    if has_filter:
-        assert "cannot be unpacked" in refused(downloads.unpack, archive, Path("photos"))
-    else:
-        monkeypatch.delattr(tarfile, "data_filter")
-        downloads.unpack(archive, Path("photos"))
-    assert not Path("evil").exists()
-
-
-@pytest.mark.parametrize("make", [make_zip, make_tar])
-def test_archive_that_would_fill_the_disk_is_refused_and_leaves_nothing(make, free_bytes):
-    zeros = bytes(3_000_000)
-    archive = make(Path("a"), {"1.jpg": zeros})
-    free_bytes(downloads.SPARE_BYTES + len(zeros) - 1)
-    assert "Free some space" in refused(downloads.unpack, archive, Path("photos"))
-    assert not Path("photos").exists()
-    free_bytes(downloads.SPARE_BYTES + len(zeros))
-    assert downloads.unpack(archive, Path("photos")) == 1
-
-
-def test_archive_that_states_too_small_a_size_is_refused():
-    zeros = bytes(3_000_000)
-    make_zip("a", {"1.jpg": zeros}, compression=zipfile.ZIP_DEFLATED)
-    stated, false = (size.to_bytes(4, "little") for size in (len(zeros), 1000))
-    data = Path("a").read_bytes()
-    assert data.count(stated) == 2
-    Path("a").write_bytes(data.replace(stated, false))
-    assert "Bad CRC-32" in refused(downloads.unpack, Path("a"), Path("photos"))
-
-
-@pytest.mark.parametrize(
-    ("make", "damage", "words"),
-    [
-        (make_zip, lambda data: data[:-100], "its end is missing"),
-        (make_tar, lambda data: data[:-100], "ended before the end-of-stream"),
-        (make_zip, lambda data: data.replace(DATA[:50], DATA[50:100], 1), "Bad CRC-32"),
-        (make_tar, lambda data: data[:40] + b"damage" + data[46:], "it is not a|invalid|incorrect"),
-        (make_zip, lambda _: b"a text", "it is not a .zip or .tar.gz file"),
-        # The first bit of the flags: the file is encrypted.
-        (
-            make_zip,
-            lambda data: data.replace(b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1"),
-            "password",
-        ),
-    ],
-    ids=["cut zip", "cut tar", "damaged zip", "damaged tar", "text", "password"],
-)
-def test_damaged_archive_is_one_line_and_leaves_nothing(make, damage, words):
-    path = make(Path("a"), {"cat/1.jpg": DATA})
-    path.write_bytes(damage(path.read_bytes()))
-    message = refused(downloads.unpack, path, Path("photos"), "Get another")
-    assert re.search(rf"a cannot be unpacked: .*({words}).*\. Get another$", message)
-    assert not Path("photos").exists()

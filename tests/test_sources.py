@@ -153,7 +153,7 @@ def server():
     http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http_server.photo = Path("served.png").read_bytes()
     http_server.requested = []
-    threading.Thread(target=http_server.serve_forever, daemon=True).start()
+    threading.Thread(target=http_server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{http_server.server_port}", http_server.requested
     http_server.shutdown()
     http_server.server_close()

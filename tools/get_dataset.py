@@ -66,13 +66,13 @@ def unpack(archive, folder, source):
     Raises:
         UserError: it cannot be unpacked.
     """
-    from pyimagesearch.support import downloads
+    from pyimagesearch.support import archives
 
     if not archive.is_file():
         raise console.UserError(f"{archive} is not a file. Check the path after --archive")
     console.info("unpacking the archive")
     remedy = f"To download it again, delete {archive} and run the same command"
-    count = downloads.unpack(archive, folder, remedy)
+    count = archives.unpack(archive, folder, remedy)
     os.replace(folder, source)
     return count
 
