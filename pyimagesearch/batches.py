@@ -106,6 +106,20 @@ class PhaseData:
         paths = self.photos.evaluation.paths
         return network, images.read_batches(paths, recipe.image_size, recipe.batch_size)
 
+    def comparison_inputs(self, network, positions):
+        """Return (model, inputs) for the training photos that predictions are compared with.
+
+        `positions` are theirs. If the epochs read stored outputs, so does the model. They are of
+        augmented photos, but docs/unlike.md shows that these serve as well.
+        """
+        size = self.recipe.batch_size
+        if self.is_stored:
+            output = frozen.training_outputs(self.recipe, self.number, self.views)[0]
+            chunks = (positions[start : start + size] for start in range(0, len(positions), size))
+            return self.model(network), (self.store.read([output] * len(c), c) for c in chunks)
+        paths = [self.photos.training.paths[position] for position in positions]
+        return network, images.read_batches(paths, self.recipe.image_size, size)
+
     def fresh_batches(self, first_epoch):
         """Yield (uint8 photos, labels) without end; each photo changes from epoch to epoch."""
         recipe, photos, seed = self.recipe, self.photos.training, (self.seed, self.number)

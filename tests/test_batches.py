@@ -293,6 +293,32 @@ def test_evaluation_after_each_phase_reads_stored_photos_only_once(
         np.testing.assert_allclose(probabilities, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_comparison_reads_the_stored_outputs_of_an_augmented_view(built, thin, number):
+    """Predictions are compared with these photos; a forward pass would take a twentieth longer."""
+    tuning = Tuning(tiny_recipe(views=2))
+    photos, data = tuning.splits.training, tuning.data(number)
+    for path in photos.paths:
+        Path(path).unlink()
+    positions = np.arange(len(photos))[::2]
+    model, inputs = data.comparison_inputs(tuning.network, positions)
+    found = networks.concatenate(map(networks.predict_function(model), inputs))
+    output = frozen.training_outputs(data.recipe, number, data.views)[0]
+    maps = data.store.read([output] * len(photos), range(len(photos)))
+    _, trained_part = networks.split_at(tuning.network, output.layer)
+    expected = networks.predict_function(trained_part)(maps)
+    np.testing.assert_allclose(found, expected[positions], rtol=1e-5)
+
+
+def test_comparison_reads_the_photos_if_nothing_is_stored(built, thin):
+    data = (tuning := Tuning(tiny_recipe(views=None))).data(1)
+    model, inputs = data.comparison_inputs(tuning.network, [2, 0])
+    paths = [tuning.splits.training.paths[position] for position in (2, 0)]
+    assert model is tuning.network
+    expected = np.stack([images.read_resized(path, 32) for path in paths])
+    np.testing.assert_array_equal(np.concatenate(list(inputs)), expected)
+
+
 # Flipping, shifting and mixing
 
 

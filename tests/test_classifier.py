@@ -127,7 +127,7 @@ def test_classifier_without_training_photos_to_compare_with_predicts_too(folder)
 
 
 def test_training_photos_of_another_network_are_one_error(folder):
-    similarity.save(folder, similarity.fit(np.eye(5), np.eye(5)))
+    similarity.save(folder, similarity.Reference(np.eye(5, dtype=np.float16), threshold=0.5))
     with pytest.raises(UserError, match=r"similarity.npz has 5 features per photo.*--force"):
         classifier.load(folder)
 
@@ -196,8 +196,8 @@ def kill_at_move(monkeypatch):
                 raise Killed
             replace(source, target)
 
-        monkeypatch.setattr(classifier.os, "replace", move_or_die)
-        return lambda: monkeypatch.setattr(classifier.os, "replace", replace)
+        monkeypatch.setattr(files.os, "replace", move_or_die)
+        return lambda: monkeypatch.setattr(files.os, "replace", replace)
 
     return kill
 

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.metrics import precision_recall_fscore_support as scores_per_class
 
-from pyimagesearch import images, regression
+from pyimagesearch import regression
 from pyimagesearch.report import check, figures, intervals
 from pyimagesearch.report.answers import percentage
 from pyimagesearch.support import calibration, console, files, similarity
@@ -87,7 +87,7 @@ def evaluate_regression(model, recipe, splits, csvs, recorded, folder):
     ]
     pooled = [each for _, each in outputs]
     check.write(folder.parent / check.NAME, recipe, splits, pooled, outputs[2][0])
-    chosen = similarity.choose_photos(splits.training.labels)
+    chosen = similarity.choose_photos(splits.training.labels, similarity.MAX_TRAINING)
     outputs[0] = [output[chosen] for output in outputs[0]]
     return evaluate_outputs(folder, "", recipe, (), splits, outputs)
 
@@ -112,9 +112,9 @@ def evaluate_phase(network, data, checkpoint, folder):
     outputs = compute_outputs(model, inputs, f"evaluation after {name}", photos.evaluation)
     training = None  # the photos that predictions are compared with
     if data.number == len(recipe.phases) - 1:
-        chosen = photos.training.take(similarity.choose_photos(photos.training.labels))
-        inputs = images.read_batches(chosen.paths, recipe.image_size, recipe.batch_size)
-        training = compute_outputs(network, inputs, "photos to compare predictions with", chosen)
+        chosen = similarity.choose_photos(photos.training.labels, similarity.MAX_TRAINING)
+        model, inputs = data.comparison_inputs(network, chosen)
+        training = compute_outputs(model, inputs, "photos to compare predictions with", chosen)
     phases = recipe.phases[: data.number + 1]
     outputs = training, validation, outputs
     evaluation = evaluate_outputs(folder, f"{name}_", recipe, phases, photos, outputs)
@@ -143,9 +143,9 @@ def warn_if_worse(phases, history):
 
 
 def compute_outputs(model, batches, title, photos):
-    """Return [(n, classes) logits, (n, channels) pooled features] of datasets.Photos.
+    """Return [(n, classes) logits, (n, channels) pooled features] of the photos in `batches`.
 
-    The `model` computes them from the `batches`; `title` is that of the progress bar.
+    The `model` computes them; `title` is that of the progress bar, and `photos` has its length.
     """
     from pyimagesearch import networks
 
@@ -171,7 +171,7 @@ def evaluate_outputs(folder, stem, recipe, phases, splits, outputs):
     temperature = calibration.calibrate(recipe, phases, validation_logits, splits.validation.labels)
     unlike = None
     if training is not None:
-        reference = similarity.fit(training[1], validation)
+        reference = similarity.fit(training[1], validation, splits.validation.labels)
         similarity.save(folder, reference)
         unlike = reference.are_unlike(evaluation)
     return save_evaluation(

@@ -16,9 +16,9 @@ import numpy as np
 from pyimagesearch.support import files
 
 FILE = "similarity.npz"
-# More training photos are not compared: predictions would become slower and files larger.
-MAX_PHOTOS = 2000
-NEIGHBOURS = 10  # a photo's similarity is that to its 10th nearest training photo
+# With more photos to compare with, predictions would become slower and files larger.
+MAX_TRAINING, MAX_VALIDATION = 1500, 500
+NEIGHBOURS = 10  # a photo's similarity is that to the 10th nearest of them
 FLAGGED = 0.05  # the share of the validation photos that are below the threshold
 
 TINY = 1e-12  # a row of zeros has no direction
@@ -27,17 +27,25 @@ TINY = 1e-12  # a row of zeros has no direction
 class Reference(NamedTuple):
     """What a photo is compared with."""
 
-    features: np.ndarray  # (n, features) float16: of training photos, each row of length 1
+    # (n, features) float16: of training and validation photos, each row of length 1.
+    features: np.ndarray
     threshold: float  # a photo with a lower similarity is unlike any training photo
 
     @property
     def neighbours(self):
-        """The rank of the training photo whose similarity counts."""
-        return min(NEIGHBOURS, len(self.features))
+        """The rank of the photo whose similarity counts. Of few photos, it is the last but one."""
+        return max(1, min(NEIGHBOURS, len(self.features) - 1))
 
     def similarities(self, features):
-        """Return the (n,) similarities of photos to their 10th nearest training photo."""
-        cosines = unit_rows(features) @ self.features.astype(np.float32).T
+        """Return the (n,) similarities of photos to the 10th nearest photo."""
+        return self.nearest(self.cosines(features))
+
+    def cosines(self, features):
+        """Return the (n, photos) similarities of photos to all that they are compared with."""
+        return unit_rows(features) @ self.features.astype(np.float32).T
+
+    def nearest(self, cosines):
+        """Return the (n,) similarities to the 10th nearest photo of (n, photos)."""
         return np.sort(cosines, axis=1)[:, -self.neighbours]
 
     def are_unlike(self, features):
@@ -45,28 +53,40 @@ class Reference(NamedTuple):
         return self.similarities(features) < self.threshold
 
 
-def choose_photos(labels):
-    """Return the sorted positions of the training photos to compare with: at most MAX_PHOTOS.
+def choose_photos(labels, count):
+    """Return the sorted positions of the photos of a split to compare with: at most `count`.
 
     Only classes with many photos are thinned out. Their photos are chosen at equal distances:
     neighbouring files often show the same scene.
     """
-    counts, limit = np.bincount(labels), MAX_PHOTOS
-    while limit > 1 and np.minimum(counts, limit).sum() > MAX_PHOTOS:
+    counts, limit = np.bincount(labels), count
+    while limit > 1 and np.minimum(counts, limit).sum() > count:
         limit -= 1
     chosen = []
     for label in np.flatnonzero(counts):
         positions = np.flatnonzero(labels == label)
-        count = min(len(positions), limit)
-        chosen.append(positions[np.linspace(0, len(positions) - 1, count).astype(int)])
+        taken = min(len(positions), limit)
+        chosen.append(positions[np.linspace(0, len(positions) - 1, taken).astype(int)])
     return np.sort(np.concatenate(chosen))
 
 
-def fit(training_features, validation_features):
-    """Return the Reference for (n, features) of the chosen training and the validation photos."""
-    rows = unit_rows(training_features).astype(np.float16)
-    similarities = Reference(rows, threshold=0).similarities(validation_features)
-    return Reference(rows, float(np.quantile(similarities, FLAGGED)))
+def fit(training_features, validation_features, validation_labels):
+    """Return the Reference of a classifier.
+
+    Args:
+        training_features: (n, features) of the chosen training photos.
+        validation_features: (n, features) of all validation photos. Some of them are compared with
+            too: their features are those of photos that the network has not been trained on.
+        validation_labels: (n,) ints.
+    """
+    chosen = choose_photos(validation_labels, MAX_VALIDATION)
+    rows = unit_rows(np.concatenate([training_features, validation_features[chosen]]))
+    reference = Reference(rows.astype(np.float16), threshold=0)
+    cosines = reference.cosines(validation_features)
+    # No photo is compared with itself.
+    cosines[chosen, np.arange(len(training_features), len(rows))] = -1
+    threshold = float(np.quantile(reference.nearest(cosines), FLAGGED))
+    return reference._replace(threshold=threshold)
 
 
 def unit_rows(features):
