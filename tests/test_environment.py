@@ -26,6 +26,7 @@ def environment(monkeypatch, tmp_path):
     monkeypatch.delenv("PYTHON", raising=False)
     Path("requirements.txt").write_text("one==1\n")
     Path("requirements-dev.txt").write_text("-r requirements.txt\ntwo==2\n")
+    Path("constraints.txt").write_text("one==1\ntwo==2\n")
     return environment
 
 
@@ -66,14 +67,15 @@ def test_what_runs_before_the_environment_exists_is_valid_in_old_pythons(name):
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
-def test_packages_are_installed_again_only_when_the_requirements_change(
-    environment, commands, name
+@pytest.mark.parametrize("changed", ["requirements.txt", "constraints.txt"])
+def test_packages_are_installed_again_only_when_the_requirements_or_versions_change(
+    environment, commands, name, changed
 ):
     environment.prepare(name)
     # The packages of an included file have been installed with the others.
     environment.prepare("requirements.txt")
     assert installs(commands) == [name]
-    Path("requirements.txt").write_text("one==2\n")
+    Path(changed).write_text("one==2\n")
     environment.prepare(name)
     assert installs(commands) == [name] * 2
 
@@ -139,6 +141,7 @@ def test_any_tool_makes_the_environment_and_runs_in_it(tmp_path):
     Path("tools").mkdir()
     shutil.copy(ROOT / "tools" / "environment.py", "tools")
     Path("requirements.txt").write_text("# no packages\n")
+    Path("constraints.txt").touch()
     Path("tools/tool.py").write_text(
         "import sys\nsys.path.insert(0, '.')\nfrom tools import environment\n"
         "environment.use('requirements.txt')\nprint(sys.prefix, sys.argv[1:])\n"

@@ -20,6 +20,7 @@ FOLDER = ROOT / ".venv"
 PYTHON = FOLDER / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 SUPPORTED = ((3, 11), (3, 12), (3, 13))  # by TensorFlow 2.21
 BASIC = "requirements.txt"
+VERSIONS = "constraints.txt"  # the exact version of every package
 
 
 def use(requirements):
@@ -49,7 +50,8 @@ def prepare(requirements):
     pip = [str(PYTHON), "-m", "pip"]
     if subprocess.call([*pip, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         run([str(PYTHON), "-m", "ensurepip"])
-    run([*pip, "install", "--quiet", "--disable-pip-version-check", "-r", str(ROOT / requirements)])
+    options = ["--quiet", "--disable-pip-version-check", "-c", str(ROOT / VERSIONS)]
+    run([*pip, "install", *options, "-r", str(ROOT / requirements)])
     for name in (requirements, *included(requirements)):
         stamp_of(name).write_text(digest(name))
 
@@ -72,8 +74,8 @@ def included(requirements):
 
 
 def digest(requirements):
-    """Return the SHA-256 of a requirements file and of those that it includes."""
-    names = (requirements, *included(requirements))
+    """Return the SHA-256 of a requirements file, of those that it includes, and of VERSIONS."""
+    names = (requirements, *included(requirements), VERSIONS)
     return hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in names)).hexdigest()
 
 
