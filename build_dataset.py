@@ -40,9 +40,10 @@ def main(argv=None):
         datasets.update_record(recipe, plan, checked, record, folder, config.SEED)
         results = copy(plan.targets, arguments.force)
         datasets.report_problems(plan.recipe, checked, results, folder, config.SPLITS)
+        console.show(datasets.count_table(plan.recipe, results, config.SPLITS))
+        new = sum(result.is_new for result in results)
+        draw_first_look(plan.recipe, new)
 
-    console.show(datasets.count_table(plan.recipe, results, config.SPLITS))
-    new = sum(result.is_new for result in results)
     if new:
         console.info(f"{len(results):,} photos in {folder}, {new:,} of them new ({stopwatch})")
     else:
@@ -80,6 +81,19 @@ def copy(targets, force):
                 results.append(result)
                 advance()
     return results
+
+
+def draw_first_look(recipe, new):
+    """Draw a few training photos of each class, if `new` photos were copied or it is missing."""
+    from pyimagesearch import config, datasets
+
+    path = Path(config.OUTPUT_DIR) / recipe.name / "first_look.png"
+    if new or not path.is_file():
+        # Matplotlib takes a second to import.
+        from pyimagesearch.report import figures
+
+        photos = datasets.list_photos(config.DATASET_DIR, recipe, config.TRAIN)
+        figures.draw_classes(path, photos)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def main(argv=None):
     arguments = read_arguments(argv)
 
     from pyimagesearch import classifier, config, datasets
-    from pyimagesearch.report import comparison, figures, page
+    from pyimagesearch.report import comparison, page
     from pyimagesearch.support import files
 
     recipe = find_recipe(config.RECIPES, arguments.recipe or config.RECIPE)
@@ -31,7 +31,6 @@ def main(argv=None):
             if arguments.restore_previous:
                 classifier.restore_previous(folder, fingerprint)
             elif not classifier.is_up_to_date(folder, fingerprint, arguments.force):
-                figures.draw_classes(folder.parent / "first_look.png", splits.training)
                 unfinished = files.partial_path(folder)
                 train(recipe, splits, unfinished, fingerprint, arguments.tensorboard)
                 comparison.report(folder, arguments.export)

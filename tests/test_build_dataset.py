@@ -45,6 +45,21 @@ def test_second_run_copies_nothing_and_says_so(download, script):
     assert {path: path.stat().st_mtime_ns for path in Path("dataset").rglob("*.jpg")} == before
 
 
+def test_first_look_is_drawn_after_every_change_of_the_photos(download, script):
+    picture = Path("output/tiny/first_look.png")
+    _, _, messages = script("build_dataset")
+    assert f"a first look at the training photos: {picture}" in messages
+    drawn = picture.stat().st_mtime_ns
+    script("build_dataset")
+    assert picture.stat().st_mtime_ns == drawn
+    make_photo(Path("Tiny/training/0_99.jpg"), 0, 99)
+    script("build_dataset")
+    assert picture.stat().st_mtime_ns > drawn
+    picture.unlink()
+    script("build_dataset")
+    assert picture.is_file()
+
+
 @pytest.mark.parametrize(
     ("method", "script_name"),
     [("logistic_regression", "extract_features.py"), ("fine_tune", "train.py")],
