@@ -4,7 +4,6 @@ It contains everything that training and prediction must agree about: the class 
 of the probabilities, the size of the photos, and the preprocessing, which is part of the network.
 """
 
-import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -161,8 +160,8 @@ def put_in_place(folder):
                 files.remove(new / name)
             if folder.is_dir():
                 files.remove(folder / PREVIOUS_FOLDER)
-                os.replace(folder, new / PREVIOUS_FOLDER)
-            os.replace(new, folder)
+                files.replace(folder, new / PREVIOUS_FOLDER)
+            files.replace(new, folder)
 
 
 def restored_path(folder):
@@ -183,7 +182,7 @@ def restore_previous(folder, wanted):
                 f"{previous} has no classifier to put back. It gets one when the recipe is "
                 f"trained again"
             )
-        os.replace(previous, restored_path(folder))
+        files.replace(previous, restored_path(folder))
     put_in_place(folder)
     metrics = files.read_json(folder / METRICS_FILE) or {}
     console.info(f"{folder} is the previous classifier again; the other one is in {previous}")

@@ -233,9 +233,11 @@ def name_copies(recipe, photos, source, folder):
     """Return {layouts.Original: path of its copy}, which has its name if no other has it."""
     folders = [folder / photo.split / folder_name(recipe.classes[photo.label]) for photo in photos]
     targets = [path / photo.path.name for path, photo in zip(folders, photos, strict=True)]
-    counts = Counter(targets)
+    # On Windows and macOS, IMG.jpg and img.jpg are one file.
+    names = [str(target).casefold() for target in targets]
+    counts = Counter(names)
     for number, photo in enumerate(photos):
-        if counts[targets[number]] > 1:  # only if a CSV file has their labels
+        if counts[names[number]] > 1:  # only if a CSV file has their labels
             name = "_".join(photo.path.relative_to(source).parts)
             targets[number] = folders[number] / name
     return dict(zip(photos, targets, strict=True))

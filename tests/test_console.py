@@ -76,6 +76,15 @@ def test_run_prints_the_remedy_of_a_system_error(run, number, remedy):
     assert_one_error(messages, "output/a.csv", remedy)
 
 
+@pytest.mark.parametrize(("platform", "is_told"), [("win32", True), ("linux", False)])
+def test_path_that_is_too_long_for_windows_is_told_there(run, monkeypatch, platform, is_told):
+    monkeypatch.setattr(console.sys, "platform", platform)
+    path = f"dataset/{'a' * 260}.jpg"
+    _, messages = run(raising(FileNotFoundError(errno.ENOENT, "No such file", path)))
+    assert_one_error(messages, path)
+    assert ("more than the 259 characters" in messages) == is_told
+
+
 def test_run_recognizes_tensorflows_own_error_for_a_full_disk(run):
     class ResourceExhaustedError(Exception):
         pass

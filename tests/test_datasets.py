@@ -444,7 +444,8 @@ def test_names_that_differ_in_case_only_are_two_photos(tiny, build):
     shutil.copy2(TRAINING / "zebra/0_1.jpg", TRAINING / "zebra/photo.jpg")
     build()
     for name, source in (("Photo.jpg", "0_0.jpg"), ("photo.jpg", "0_1.jpg")):
-        assert (ZEBRAS / name).read_bytes() == (TRAINING / "zebra" / source).read_bytes()
+        (copy,) = ZEBRAS.glob(f"*{name}")
+        assert copy.read_bytes() == (TRAINING / "zebra" / source).read_bytes()
 
 
 @pytest.mark.parametrize("on_disk", ["NFC", "NFD"])

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import portalocker
 import pytest
@@ -74,6 +75,45 @@ def test_atomic_write_gives_two_writers_of_one_file_different_paths(tmp_path):
             second.write_text("second")
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def open_elsewhere(monkeypatch):
+    """Return a function that lets Windows refuse to replace a file so many times."""
+    replace, refusals = os.replace, []
+
+    def refuse_first(source, target):
+        if refusals:
+            refusals.pop()
+            raise PermissionError(errno.EACCES, "The process cannot access the file", source)
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", refuse_first)
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(files.sys, "platform", "win32")
+    return lambda times: refusals.extend(range(times))
+
+
+def test_file_that_a_virus_scanner_has_open_for_a_moment_is_replaced_on_windows(open_elsewhere):
+    open_elsewhere(len(files.PAUSES_SECONDS))
+    files.write_text("history.csv", "new")
+    assert Path("history.csv").read_text() == "new"
+
+
+def test_file_that_another_program_has_open_is_one_error_on_windows(open_elsewhere):
+    Path("history.csv").write_text("old")
+    open_elsewhere(len(files.PAUSES_SECONDS) + 1)
+    with pytest.raises(UserError, match=r"^history.csv cannot be replaced.*close it there"):
+        files.write_text("history.csv", "new")
+    assert Path("history.csv").read_text() == "old"
+    assert [path.name for path in Path().iterdir()] == ["history.csv"]
+
+
+def test_folder_without_permission_is_the_systems_error_elsewhere(open_elsewhere, monkeypatch):
+    monkeypatch.setattr(files.sys, "platform", "linux")
+    open_elsewhere(1)
+    with pytest.raises(PermissionError):
+        files.write_text("history.csv", "new")
 
 
 def test_write_json_keeps_the_old_file_when_the_value_cannot_be_written(tmp_path):

@@ -8,7 +8,6 @@ resumes. The archive is deleted once its photos are in `source`. With --archive,
 have downloaded yourself is unpacked instead, and kept.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -66,14 +65,14 @@ def unpack(archive, folder, source):
     Raises:
         UserError: it cannot be unpacked.
     """
-    from pyimagesearch.support import archives
+    from pyimagesearch.support import archives, files
 
     if not archive.is_file():
         raise console.UserError(f"{archive} is not a file. Check the path after --archive")
     console.info("unpacking the archive")
     remedy = f"To download it again, delete {archive} and run the same command"
     count = archives.unpack(archive, folder, remedy)
-    os.replace(folder, source)
+    files.replace(folder, source)
     return count
 
 

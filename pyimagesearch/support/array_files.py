@@ -71,7 +71,7 @@ class ArrayFile:
                 # A resumed run trusts the size of the file, also after a power cut.
                 os.fsync(file.fileno())
                 advance(len(batch))
-        os.replace(partial, self.path)
+        files.replace(partial, self.path)
 
     def delete(self):
         """Delete the file, also an unfinished one."""

@@ -31,6 +31,11 @@ REMEDIES = {
     f"{CONFIG}",
     errno.EROFS: f"the disk is read-only. Choose another folder in {CONFIG}",
 }
+LONGEST_PATH = 259  # characters, on Windows unless long paths are turned on
+LONG_PATH = (
+    f"it has more than the {LONGEST_PATH} characters that Windows allows. Move the project to a "
+    f"folder with a short path, or turn on long paths in Windows"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -172,8 +177,7 @@ def describe(failure):
         # As at the end of a traceback: "NameError: name 'Fase' is not defined".
         message = "".join(traceback.format_exception_only(failure)).strip()
     elif isinstance(failure, OSError):
-        message = REMEDIES.get(failure.errno) or str(failure.strerror or failure)
-        message = f"{failure.filename}: {message}" if failure.filename else message
+        message = describe_os_error(failure)
     elif isinstance(failure, ImportError) and failure.name == "cv2" and ".so" in str(failure):
         # OpenCV can open windows; servers and slim containers lack the libraries for that.
         library = str(failure).partition(":")[0]
@@ -187,6 +191,16 @@ def describe(failure):
     if line is not None and not message.startswith(CONFIG):
         message = f"{CONFIG}, line {line}: {message}"
     return message
+
+
+def describe_os_error(failure):
+    """Return the message for an OSError: the file, the system's reason, and often a remedy."""
+    message = REMEDIES.get(failure.errno) or str(failure.strerror or failure)
+    if not failure.filename:
+        return message
+    if sys.platform == "win32" and len(os.path.abspath(failure.filename)) > LONGEST_PATH:
+        message = LONG_PATH
+    return f"{failure.filename}: {message}"
 
 
 def describe_damaged_config(failure):

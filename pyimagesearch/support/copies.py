@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -84,7 +83,7 @@ def remove_stale(record, targets, folder, digests):
         elif path.is_file():
             gone.append(Path(folder, GONE_FOLDER, path.relative_to(folder)))
             gone[-1].parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, gone[-1])
+            files.replace(path, gone[-1])
     if gone:
         console.info(
             f"copies of photos that are gone: {len(gone):,}, now in {Path(folder, GONE_FOLDER)} "

@@ -1,7 +1,6 @@
 """Download files, resuming after a broken connection, and check them."""
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -119,7 +118,7 @@ def run_client(command, package, path):
             lines = result.stderr.strip().splitlines() or ["no reason is given"]
             errors = [line for line in lines if line.lower().startswith(("error", "npm err"))]
             raise Failed((errors or lines)[0].strip())
-        os.replace(found[0], path)
+        files.replace(found[0], path)
 
 
 def url_of(address):
@@ -154,7 +153,7 @@ def download_url(url, path, size=None):
                 raise Failed(f"{failure}. Run the same command again to resume") from failure
             console.info(f"{failure}; trying again")
             time.sleep(pause)
-    os.replace(unfinished, path)
+    files.replace(unfinished, path)
 
 
 def receive(url, path, size):

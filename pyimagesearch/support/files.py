@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ from pyimagesearch.support.errors import UserError
 LOCK = ".lock"  # a file in each folder that a run has locked
 # A file that atomic_write has not finished. The group is the number of the process that writes it.
 PARTIAL = re.compile(r"\.[0-9a-f]{12}\.(\d+)\.partial.*")
+# On Windows, nobody can replace a file that is open elsewhere. Virus scanners open each new file
+# for a moment, so it is tried again after these pauses.
+PAUSES_SECONDS = (0.1, 0.5, 2)
 
 
 @contextmanager
@@ -37,9 +41,29 @@ def atomic_write(path):
         if path.is_dir():
             # os.replace cannot replace a folder that contains files.
             remove(path)
-        os.replace(partial, path)
+        replace(partial, path)
     finally:
         remove(partial)
+
+
+def replace(source, target):
+    """Rename a file or folder to `target`. A file there is replaced, and so is an empty folder.
+
+    Raises UserError if another program has opened the target, which matters on Windows only.
+    """
+    is_windows = sys.platform == "win32"
+    for pause in (*PAUSES_SECONDS, None) if is_windows else (None,):
+        try:
+            return os.replace(source, target)
+        except PermissionError as failure:
+            if not is_windows:
+                raise
+            if pause is None:
+                raise UserError(
+                    f"{target} cannot be replaced ({failure.strerror}). If another program has "
+                    f"opened it, close it there and run the same command again"
+                ) from failure
+            time.sleep(pause)
 
 
 @contextmanager
