@@ -48,8 +48,8 @@ def copy_of_the_project(folder):
     config = folder / "pyimagesearch" / "config.py"
     config.write_text(config.read_text(encoding="utf-8") + QUICK, encoding="utf-8")
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    for command in (["init"], ["add", "."], [*identity, "commit", "--message", "copy"]):
-        subprocess.run(["git", *command, "--quiet"], cwd=folder, check=True)
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "copy"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
 
 
@@ -59,7 +59,7 @@ def test_notebook_runs_from_top_to_bottom_in_a_new_clone(tmp_path):
     import nbformat
 
     repository = copy_of_the_project(tmp_path / "repository")
-    notebook = nbformat.from_dict(NOTEBOOK)
+    notebook = nbformat.reads(json.dumps(NOTEBOOK), as_version=4)
     nbformat.validate(notebook)
     for cell in notebook.cells:
         cell.source = cell.source.replace('REPOSITORY = ""', f'REPOSITORY = "{repository}"')
