@@ -199,14 +199,14 @@ def thin_resnet(monkeypatch):
     monkeypatch.setattr(keras.applications, "ResNet50", thin_resnet50)
 
 
-def write_random_weights(folder, build):
+def write_random_weights(folder, build, size=32):
     """Write a weights file for a backbone holding random numbers; return its path."""
     console.import_tensorflow()
     import keras
 
     keras.utils.set_random_seed(1)
     path = folder / "random.weights.h5"
-    photos = keras.Input((32, 32, 3))
+    photos = keras.Input((size, size, 3))
     build(include_top=False, weights=None, input_tensor=photos).save_weights(path)
     return path
 

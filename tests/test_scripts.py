@@ -1,5 +1,6 @@
 """The four scripts one after the other, as a user runs them."""
 
+import json
 import os
 import shlex
 import shutil
@@ -9,10 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, make_flat_download, make_photo, read, tiny_phase
+from conftest import (
+    CLASSES,
+    make_flat_download,
+    make_photo,
+    read,
+    tiny_phase,
+    write_random_weights,
+)
 
 from pyimagesearch import classifier, config, datasets, images
-from pyimagesearch.recipe import METHODS, Regression
+from pyimagesearch.recipe import (
+    EXPORTS,
+    METHODS,
+    SMALLEST_IMAGE,
+    SMALLEST_IMAGE_OF_OTHERS,
+    Head,
+    Regression,
+)
 from pyimagesearch.report import evaluation
 from pyimagesearch.support import calibration
 
@@ -94,6 +109,47 @@ def test_predict_agrees_with_the_evaluation_on_every_photo(trained, run, method)
 
 
 # The way from a download to a prediction
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        *("VGG19", "ResNet50", "ResNet50V2", "MobileNet", "MobileNetV2", "MobileNetV3Small"),
+        *("DenseNet121", "InceptionV3", "InceptionResNetV2", "Xception", "NASNetMobile"),
+        *("EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny"),
+    ],
+)
+def test_a_network_of_each_family_goes_all_the_way(
+    built, tiny, run, monkeypatch, tmp_path, backbone
+):
+    """From features to exports, with random weights: no real ones can be downloaded everywhere."""
+    import keras
+
+    size = SMALLEST_IMAGE.get(backbone, SMALLEST_IMAGE_OF_OTHERS)
+    weights = write_random_weights(tmp_path, getattr(keras.applications, backbone), size)
+    monkeypatch.setattr(config, "WEIGHTS", weights)
+    tiny(
+        backbone=backbone,
+        image_size=size,
+        head=Head(pooling="average", units=None, dropout=0, output="softmax"),
+        phases=(tiny_phase("warmup"), tiny_phase("unfrozen", unfreeze_after="auto")),
+    )
+    run("extract_features")
+    run("train", "--method", "logistic_regression")
+    run("train", "--export", *EXPORTS)
+    options = ("--format", "json", "--copies", 0, "--image", *evaluation_photos().paths[:3])
+    answers = [run("predict", *fast, *options)[0] for fast in ((), ("--fast",))]
+    plain, fast = (
+        [
+            {each["class"]: each["probability"] for each in json.loads(line)["classes"]}
+            for line in answer.splitlines()
+        ]
+        for answer in answers
+    )
+    assert len(plain) == 3
+    for one, other in zip(plain, fast, strict=True):
+        assert one == pytest.approx(other, abs=0.01)
 
 
 @UNTRACED
