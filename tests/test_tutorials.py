@@ -37,7 +37,15 @@ TUTORIALS = {
 }
 
 
-OTHER_PAGES = {"which_way", "calibration", "computing_once", "downloads", "from_the_posts", "times"}
+OTHER_PAGES = {
+    "backbones",
+    "which_way",
+    "calibration",
+    "computing_once",
+    "downloads",
+    "from_the_posts",
+    "times",
+}
 OTHER_PAGES |= {"check", "own_photos", "unlike", "python", "onnx", "litert", "saved_model"}
 OTHER_RECIPES = {"sample", "digits"}
 
