@@ -112,6 +112,7 @@ def test_predict_agrees_with_the_evaluation_on_every_photo(trained, run, method)
 
 
 @pytest.mark.soak
+@UNTRACED
 @pytest.mark.parametrize(
     "backbone",
     [
