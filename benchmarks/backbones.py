@@ -1,6 +1,6 @@
 """What each network of keras.applications costs: the table of docs/backbones.md.
 
-    python benchmarks/backbones.py                        all of them, in about an hour
+    python benchmarks/backbones.py                        all of them, in about 40 minutes
     python benchmarks/backbones.py MobileNetV2 ResNet50   these
     python benchmarks/backbones.py --precision float32
 
@@ -85,18 +85,13 @@ def measure(name):
 
     keras.backend.clear_session()
     network, size = build(name)
-    baseline, baseline_size = build(BASELINE)
-    times, baseline_times = time_in_turns((network, size), (baseline, baseline_size))
-    seconds, ratios = (
-        statistics.median(times),
-        [b / t for t, b in zip(times, baseline_times, strict=True)],
-    )
-    backbone_weights = sum(np.prod(weight.shape) for weight in network.weights)
+    times, baseline_times = time_in_turns((network, size), build(BASELINE))
+    ratios = [base / own for own, base in zip(times, baseline_times, strict=True)]
     return {
         "imagenet_accuracy": IMAGENET_ACCURACY[name],
-        "weights_mb": round(4 * float(backbone_weights) / 1e6),
+        "weights_mb": round(4 * network.count_params() / 1e6),
         "image_size": size,
-        "photos_per_second": round(BATCH / seconds, 2),
+        "photos_per_second": round(BATCH / statistics.median(times), 2),
         "times_as_fast_as_vgg16": round(statistics.median(ratios), 2),
         "features": network.output_shape[-1],
         "last_block_after": networks.last_block_cut(network),
@@ -108,7 +103,7 @@ def build(name):
     from pyimagesearch import networks
 
     head = Head(pooling="average", units=None, dropout=0, output="softmax")
-    row = replace(config.FOOD11, backbone=name, image_size=None, preprocessing=None, head=head)
+    row = replace(config.FOOD11, backbone=name, head=head)
     recipe = checked({"row": row})["row"]
     return networks.build_feature_extractor(recipe, None), recipe.image_size
 

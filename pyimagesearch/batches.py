@@ -112,13 +112,12 @@ class PhaseData:
         `positions` are theirs. If the epochs read stored outputs, so does the model. They are of
         augmented photos, but docs/unlike.md shows that these serve as well.
         """
-        size = self.recipe.batch_size
+        recipe = self.recipe
         if self.is_stored:
-            output = frozen.training_outputs(self.recipe, self.number, self.views)[0]
-            chunks = (positions[start : start + size] for start in range(0, len(positions), size))
-            return self.model(network), (self.store.read([output] * len(c), c) for c in chunks)
-        paths = [self.photos.training.paths[position] for position in positions]
-        return network, images.read_batches(paths, self.recipe.image_size, size)
+            output = frozen.training_outputs(recipe, self.number, self.views)[0]
+            return self.model(network), self.store.at(output, positions, recipe.batch_size)
+        paths = self.photos.training.take(positions).paths
+        return network, images.read_batches(paths, recipe.image_size, recipe.batch_size)
 
     def fresh_batches(self, first_epoch):
         """Yield (uint8 photos, labels) without end; each photo changes from epoch to epoch."""

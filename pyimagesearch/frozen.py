@@ -159,10 +159,13 @@ class Store:
 
     def in_order(self, output, batch_size, start=0):
         """Yield batches as from `read`, of every photo once, in order, from photo `start` on."""
-        photo_count = self.files[output].shape[0]
-        for first in range(start, photo_count, batch_size):
-            positions = range(first, min(first + batch_size, photo_count))
-            yield self.read([output] * len(positions), positions)
+        yield from self.at(output, range(start, self.files[output].shape[0]), batch_size)
+
+    def at(self, output, positions, batch_size):
+        """Yield batches as from `read`, of the photos at these positions."""
+        for start in range(0, len(positions), batch_size):
+            batch = positions[start : start + batch_size]
+            yield self.read([output] * len(batch), batch)
 
     def delete(self, output):
         """Delete the file of an Output."""

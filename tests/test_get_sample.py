@@ -71,7 +71,7 @@ def make_package(path, photos_per_letter=10):
 
 
 def sha512(path):
-    """Return the checksum of a file."""
+    """Return the SHA-512 of a file, written as in CHECKSUM."""
     return f"sha512:{hashlib.sha512(path.read_bytes()).hexdigest()}"
 
 

@@ -68,7 +68,7 @@ def unpack(archive, folder, source):
     from pyimagesearch.support import archives, files
 
     if not archive.is_file():
-        raise console.UserError(f"{archive} is not a file. Check the path after --archive")
+        raise console.UserError(f"there is no file {archive}. Check the path after --archive")
     console.info("unpacking the archive")
     remedy = f"To download it again, delete {archive} and run the same command"
     count = archives.unpack(archive, folder, remedy)

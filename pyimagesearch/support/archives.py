@@ -3,7 +3,6 @@
 import gzip
 import lzma
 import os
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -36,19 +35,15 @@ def unpack(archive, folder, remedy=""):
         UserError: it is damaged or no archive, it would write outside the folder, or the disk
             has no room.
     """
-    files.remove(folder)
-    folder.mkdir(parents=True)
-    with explain(f"{archive} cannot be unpacked", remedy):
+    with explain(f"{archive} cannot be unpacked", remedy), files.atomic_write(folder) as partial:
+        partial.mkdir()
         try:
-            count = unpack_one(archive, folder)
-            for inner in sorted(folder.glob("*.zip")):
-                count += unpack_one(inner, folder / inner.stem) - 1
+            count = unpack_one(archive, partial)
+            for inner in sorted(partial.glob("*.zip")):
+                count += unpack_one(inner, partial / inner.stem) - 1
                 inner.unlink()
         except (*DAMAGE, *NOT_SUPPORTED) as failure:
             raise Failed(files.first_sentence(failure)) from failure
-        finally:
-            if sys.exc_info()[0]:
-                files.remove(folder)
     return count
 
 
@@ -94,7 +89,7 @@ def members(file, disk):
 
 
 def refuse_outside(name):
-    """Raise Failed if a file of an archive would be written outside the folder for it."""
+    """Raise Failed if unpacking a file of an archive would write outside the folder."""
     path = PureWindowsPath(name)  # which also knows "/" and drives
     if path.anchor or ".." in path.parts:
         raise Failed(f"it would write outside its folder: {name!r}. Do not use this archive")

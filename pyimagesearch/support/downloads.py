@@ -206,7 +206,7 @@ def version_path(path):
 
 
 def first_byte(response, path):
-    """Return the position at which a response begins: 0 unless it has the rest of a file."""
+    """Return the byte at which a response starts: 0, or where an unfinished file ends."""
     if response.status_code == 416:
         # The server's file has no such byte: the unfinished one is not its beginning.
         files.remove(path)
@@ -221,18 +221,20 @@ def first_byte(response, path):
 
 
 def refuse_answer(response):
-    """Raise Failed for an error of the server, and for a web page instead of a file."""
+    """Raise Failed if the server reports an error or sends a web page instead of a file."""
     status = f"{response.status_code} {response.reason}".strip()
     if response.status_code >= 500:
         raise Interrupted(f"the server has a problem ({status})")
     if response.status_code >= 400:
         raise Failed(f"{REFUSALS.get(response.status_code, 'the server refuses')} ({status})")
     if "html" in response.headers.get("Content-Type", "").lower():
-        raise Failed("the address leads to a web page, not to a file; it may need a login")
+        raise Failed(
+            "the server sends a web page instead of the file; perhaps you have to log in first"
+        )
 
 
 def save(response, url, path, start, size):
-    """Write the body of a response to a file, from its byte `start` on."""
+    """Write what a response sends to a file, starting at byte `start`."""
     length = response.headers.get("Content-Length", "")
     total = start + int(length) if length.isdecimal() else None
     if size and total and total != size:
@@ -268,7 +270,7 @@ def check(path, size, checksum):
     """Raise Failed if a file is a web page or has another size or checksum than expected."""
     with open(path, "rb") as file:
         if file.read(1000).lstrip().lower().startswith((b"<!doctype html", b"<html")):
-            raise Failed("it is a web page, not the file; the address may need a login")
+            raise Failed("it is a web page instead of the file; perhaps you have to log in first")
     found = path.stat().st_size
     if size and found != size:
         raise Failed(f"it has {found:,} bytes instead of {size:,}")
@@ -289,6 +291,4 @@ def digest_of(path, algorithm):
     if algorithm == "git":
         digest.update(b"blob %d\0" % path.stat().st_size)
     with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: digest).hexdigest()
