@@ -132,7 +132,7 @@ def train_phase(network, data):
     errors = []
     phase, evaluation = data.phase, data.splits.evaluation
     model = data.model(network)
-    networks.compile_for(model, phase)
+    networks.compile_for(model, phase, data.steps_per_epoch)
     endless = as_dataset(data.training_batches, model.input, tf.data.INFINITE_CARDINALITY, errors)
     model.fit(
         endless,

@@ -142,7 +142,7 @@ def time_steps(network, data):
     from pyimagesearch import batches, networks
 
     model = data.model(network)
-    networks.compile_for(model, data.phase)
+    networks.compile_for(model, data.phase, data.steps_per_epoch)
     clock = Clock()
     endless = batches.as_dataset(data.training_batches, model.input, -1, errors=[])
     model.fit(endless, steps_per_epoch=16, verbose=0, shuffle=False, callbacks=[clock])

@@ -201,8 +201,9 @@ def fingerprint(recipe, splits, folder, settings):
         parts |= {"the features": fingerprints.digest(recorded)}
     else:
         del parts["layers"], parts["unit_length"]
-        ignored = DOWNLOAD_FIELDS | {"regression"}
-        parts |= {name: value for name, value in fields.items() if name not in ignored}
+        parts |= {name: value for name, value in fields.items() if name not in DOWNLOAD_FIELDS}
+        if recipe.head.start is None:
+            del parts["regression"]
     return fingerprints.fingerprint(parts)
 
 

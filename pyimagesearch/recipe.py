@@ -50,6 +50,10 @@ class Head:
     # "softmax" has one unit per class. "sigmoid" is for two classes: one unit, which gives the
     # probability of the second class.
     output: str
+    # Where the weights of the last layer start. None: they are random. "logistic_regression": they
+    # are those of logistic regression on the outputs of the frozen backbone, with the C of
+    # `regression`. Then no phase is needed that trains the head alone.
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,9 @@ class Phase:
     optimizer: str
     learning_rate: float
     momentum: float = 0  # for SGD only
+    # How the learning rate changes. None: not at all. "cosine": it rises to `learning_rate` in the
+    # first tenth of the phase, then falls to 0 along a cosine.
+    schedule: str | None = None
     # The last layer that stays frozen. None: the whole backbone is frozen, the head is trained.
     # "auto": the layer after which the last block of the backbone begins.
     unfreeze_after: str | None = None
@@ -403,6 +410,9 @@ def wrong_combinations(row):
         yield "image_size", row.image_size, f"a whole number from {smallest}, for {row.backbone}"
     if row.head.output == "sigmoid" and row.classes is not None and len(row.classes) != 2:
         yield "head.output", "sigmoid", f"'softmax': it has {len(row.classes)} classes, not 2"
+    if row.head.start and (row.head.pooling, row.head.units) != ("average", None):
+        allowed = "None, unless pooling='average' and units=None: it starts a single layer"
+        yield "head.start", row.head.start, allowed
     if len(row.regression.candidates) > 1 and row.validate_on_evaluation:
         allowed = "a single number: the best of several cannot be chosen on the evaluation photos"
         yield "regression.C", row.regression.C, allowed
@@ -597,6 +607,7 @@ RULES: dict[type, dict[str, Any]] = {
         "units": whole_number(1, None),
         "dropout": number(0, 1),
         "output": one_of("softmax", "sigmoid"),
+        "start": one_of(None, "logistic_regression"),
     },
     Regression: {
         "layers": (is_names, "names of layers, such as ('block3_pool', 'block4_pool')"),
@@ -639,6 +650,7 @@ RULES: dict[type, dict[str, Any]] = {
         "optimizer": one_of(*OPTIMIZERS),
         "learning_rate": number(0, above=True),
         "momentum": number(0, 1),
+        "schedule": one_of(None, "cosine"),
         "augment": one_of(False, True),
         "steps_per_epoch": whole_number(1, None),
         "held_out": number(0, 1),

@@ -1,6 +1,7 @@
 """One phase of fine-tuning: fit the model to the batches of the phase, epoch by epoch."""
 
 import csv
+import itertools
 import math
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
-from pyimagesearch import networks
+from pyimagesearch import networks, regression
 from pyimagesearch.support import console, files
 from pyimagesearch.support.errors import UserError
 
@@ -21,6 +22,9 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 EPOCH_FACTOR, FIRST_EPOCH_FACTOR = 10, 100
 # A loss below this counts as this: it may rise tenfold and still be small.
 SMALL_LOSS = 1
+# For a head that starts with logistic regression: how many epochs of augmented photos it is fitted
+# to, and the most iterations.
+START_EPOCHS, START_ITERATIONS = 3, 1000
 
 
 def fit(network, data, checkpoint, folder, tensorboard=False):
@@ -34,15 +38,15 @@ def fit(network, data, checkpoint, folder, tensorboard=False):
     if is_finished(phase, checkpoint):
         checkpoint.restore_best()
         return
-    model = data.model(network)
-    networks.compile_for(model, phase)
-    checkpoint.restore_optimizer(model)
     first_epoch, steps = checkpoint.finished_epochs, data.steps_per_epoch
     if checkpoint.finished_phases == first_epoch == 0:
         delete_logs(folder / LOGS_FOLDER)
+        start_head(network, data)
+    model = data.model(network)
+    networks.compile_for(model, phase, steps)
+    checkpoint.restore_optimizer(model)
     callbacks = [tensorboard_callback(folder / LOGS_FOLDER, phase)] if tensorboard else []
-    errors = []
-    training, validation = data.as_datasets(model.input, first_epoch, errors)
+    training, validation = data.as_datasets(model.input, first_epoch, errors := [])
     with console.progress(phase.name, (phase.epochs - first_epoch) * steps) as advance:
         callbacks.append(EpochRecorder(phase, checkpoint, folder / HISTORY_FILE, advance))
         try:
@@ -84,6 +88,36 @@ def report_phase(network, data):
     )
     console.info(
         f"{phase.name}: training {console.listed(names)}: {trained:,} of {everything:,} weights"
+    )
+
+
+def start_head(network, data):
+    """Give the last layer the weights of logistic regression, if the recipe says so.
+
+    The regression is fitted to what the layer reads, the averaged outputs of the backbone, for the
+    photos of the first epochs of a phase. Of several C, the one with the lowest log loss on the
+    validation photos is used.
+    """
+    recipe, stopwatch = data.recipe, console.Stopwatch()
+    if recipe.head.start is None:
+        return
+    first = data.phase.unfreeze_after if data.is_stored else networks.PHOTOS
+    predict = networks.predict_function(networks.part_between(network, first, networks.FEATURES))
+
+    def rows_of(batches):
+        """Return ((n, channels) rows, (n,) labels) of (inputs, labels) batches."""
+        pairs = [(predict(inputs).astype(np.float32), labels) for inputs, labels in batches]
+        return map(np.concatenate, zip(*pairs, strict=True))
+
+    count = data.steps_per_epoch * (START_EPOCHS if data.phase.augment else 1)
+    rows, labels = rows_of(itertools.islice(data.training_batches(), count))
+    val_rows, val_labels = rows_of(data.validation_batches())
+    fitted = regression.fit_rows(rows, labels, recipe, START_ITERATIONS)
+    best = regression.choose_best(fitted, [val_rows], val_labels)
+    network.get_layer(networks.PROBABILITIES).set_weights([best.coef_.T, best.intercept_])
+    console.info(
+        f"the head starts with logistic regression on {len(rows):,} rows of {rows.shape[1]:,} "
+        f"features, C={best.C:g}: val_accuracy {best.score(val_rows, val_labels):.3f} ({stopwatch})"
     )
 
 

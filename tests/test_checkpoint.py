@@ -60,8 +60,9 @@ def assert_same_training(ours, theirs):
         ({}, 2),
         ({"optimizer": "Adam"}, 2),
         ({"keep_best": True, "patience": 1, "learning_rate": 0.03}, 2),
+        ({"schedule": "cosine", "learning_rate": 0.03}, 2),
     ],
-    ids=["fresh augmentation", "SGD", "Adam", "keep_best"],
+    ids=["fresh augmentation", "SGD", "Adam", "keep_best", "cosine"],
 )
 def test_training_interrupted_after_every_epoch_ends_with_the_same_weights(
     built, thin, monkeypatch, options, views

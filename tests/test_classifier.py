@@ -15,7 +15,7 @@ from conftest import CLASSES, SPLIT_NAMES, assert_one_error, half_unlike, make_p
 from sklearn.linear_model import LogisticRegression
 
 from pyimagesearch import checkpoint, classifier, config, datasets, networks
-from pyimagesearch.recipe import Augmentation
+from pyimagesearch.recipe import Augmentation, Head, Regression
 from pyimagesearch.support import files, similarity, sources
 from pyimagesearch.support.errors import UserError
 
@@ -378,6 +378,13 @@ def test_fingerprint_of_regression_depends_on_the_class_weights(built):
     balanced = tiny_recipe(class_weights="balanced")
     method = "logistic_regression"
     assert fingerprint_of(balanced, method) != fingerprint_of(tiny_recipe(), method)
+
+
+@pytest.mark.parametrize("start", [None, "logistic_regression"])
+def test_fingerprint_of_fine_tuning_depends_on_C_if_the_head_starts_with_regression(built, start):
+    head = Head(pooling="average", units=None, dropout=0, output="softmax", start=start)
+    of_C = [fingerprint_of(tiny_recipe(head=head, regression=Regression(C=C))) for C in (1, 0.1)]
+    assert (of_C[0] != of_C[1]) == (start is not None)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def small_network():
 
 def train_a_step(model, phase):
     """Train a model with the optimizer of a phase on eight photos of noise."""
-    networks.compile_for(model, phase)
+    networks.compile_for(model, phase, steps_per_epoch=2)
     photos = make_photos(8, model.input_shape[1])
     model.fit(photos, np.arange(8) % model.output_shape[1], batch_size=4, verbose=0)
 
@@ -525,7 +525,7 @@ def test_batch_normalization_of_simpsons_stays_frozen():
     network = networks.build(recipe, None, seed=0)
     before = weights_by_layer(network)
     networks.unfreeze_after(network, recipe.phases[1].unfreeze_after)
-    networks.compile_for(network, replace(recipe.phases[1], learning_rate=0.1))
+    networks.compile_for(network, replace(recipe.phases[1], learning_rate=0.1), 1)
     network.fit(make_photos(4, 64), np.arange(4) % 2, verbose=0)
     changed = changed_layers(network, before)
     assert changed == {*TRAINED_LAYERS["simpsons", "unfrozen"], "probabilities"}
@@ -576,7 +576,7 @@ def test_dropout_layers_of_efficientnet_drop_nothing_while_they_are_frozen(effic
 )
 def test_compile_for_uses_the_optimizer_of_the_phase(network, optimizer, momentum):
     phase = tiny_phase("any", optimizer=optimizer, learning_rate=0.25, momentum=momentum)
-    networks.compile_for(network, phase)
+    networks.compile_for(network, phase, steps_per_epoch=1)
     assert type(network.optimizer) is getattr(keras.optimizers, optimizer)
     assert float(network.optimizer.learning_rate.numpy()) == 0.25
     assert network.optimizer.get_config().get("momentum", 0) == momentum
@@ -584,16 +584,39 @@ def test_compile_for_uses_the_optimizer_of_the_phase(network, optimizer, momentu
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_compile_for_takes_a_whole_number_as_learning_rate(network, optimizer):
-    networks.compile_for(network, tiny_phase("any", optimizer=optimizer, learning_rate=1))
+    networks.compile_for(network, tiny_phase("any", optimizer=optimizer, learning_rate=1), 1)
     assert float(network.optimizer.learning_rate.numpy()) == 1
 
 
+def test_cosine_schedule_rises_in_the_first_tenth_of_a_phase_and_falls_to_0():
+    phase = tiny_phase("any", epochs=5, learning_rate=0.5, schedule="cosine")
+    schedule = networks.learning_rate(phase, steps_per_epoch=8)
+    rates = [float(schedule(step)) for step in range(41)]
+    assert rates[0] == 0
+    assert rates[2] == pytest.approx(0.25)
+    assert rates[4] == max(rates) == 0.5
+    assert rates[22] == pytest.approx(0.25)  # halfway down
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[39] < 0.002
+    assert rates[40] == pytest.approx(0)
+
+
+def test_cosine_schedule_of_a_single_step_learns_nothing_and_does_not_fail():
+    phase = tiny_phase("any", epochs=1, learning_rate=0.5, schedule="cosine")
+    schedule = networks.learning_rate(phase, steps_per_epoch=1)
+    assert float(schedule(0)) == 0
+
+
+def test_learning_rate_without_a_schedule_stays():
+    assert networks.learning_rate(tiny_phase("any", learning_rate=1), 3) == 1.0
+
+
 def test_compile_for_chooses_the_loss_by_the_number_of_outputs(network):
-    networks.compile_for(network, tiny_phase("any"))
+    networks.compile_for(network, tiny_phase("any"), 1)
     assert network.loss == "sparse_categorical_crossentropy"
     head = Head(pooling="flatten", units=None, dropout=0, output="sigmoid")
     sigmoid = networks.build(tiny_recipe(classes=("cat", "dog"), head=head), None)
-    networks.compile_for(sigmoid, tiny_phase("any"))
+    networks.compile_for(sigmoid, tiny_phase("any"), 1)
     assert sigmoid.loss == "binary_crossentropy"
 
 

@@ -199,6 +199,17 @@ WRONG = [
     (head(dropout=1), "head.dropout is 1", "below 1"),
     (head(pooling="max"), "head.pooling is 'max'", "'average'"),
     (head(output="tanh"), "head.output is 'tanh'", "'sigmoid'"),
+    (head(start="fitted"), "head.start is 'fitted'", "None, 'logistic_regression'"),
+    (
+        head(start="logistic_regression", pooling="flatten", units=None),
+        "head.start is 'logistic_regression'",
+        "None, unless pooling='average' and units=None",
+    ),
+    (
+        head(start="logistic_regression", pooling="average", units=8),
+        "head.start is 'logistic_regression'",
+        "None, unless pooling='average' and units=None",
+    ),
     (
         {"classes": ("a", "b", "c")} | head(output="sigmoid"),
         "head.output is 'sigmoid'",
@@ -254,6 +265,7 @@ WRONG = [
     (phase(learning_rate=None), "phases[0].learning_rate is None", "above 0"),
     (phase(learning_rate="1e-4"), "phases[0].learning_rate is '1e-4'", "above 0"),
     (phase(momentum=1), "phases[0].momentum is 1", "below 1"),
+    (phase(schedule="step"), "phases[0].schedule is 'step'", "None, 'cosine'"),
     (phase(steps_per_epoch=0), "phases[0].steps_per_epoch is 0", "None"),
     (phase(held_out=1), "phases[0].held_out is 1", "below 1"),
     (phase(patience=0), "phases[0].patience is 0", "None"),
@@ -353,7 +365,7 @@ def test_any_value_is_accepted_or_refused_with_the_name_of_its_field(row_class, 
             "Recipe has no field 'learningrate'. Did you mean 'learning_rate'? It belongs in "
             "Phase(...)",
         ),
-        (Head, "xyz", "Head has no field 'xyz'; it has: pooling, units, dropout, output"),
+        (Head, "xyz", "Head has no field 'xyz'; it has: pooling, units, dropout, output, start"),
     ],
 )
 def test_unknown_field_is_refused_with_where_it_belongs_or_a_similar_one(row_class, name, message):

@@ -2,14 +2,20 @@
 
 import csv
 import functools
+import itertools
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import Tuning, tiny_phase, tiny_recipe
+from conftest import CLASSES, SPLIT_NAMES, Tuning, tiny_phase, tiny_recipe
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from pyimagesearch import classifier, images, networks, training
+from pyimagesearch.recipe import Head, Regression
 
 # Eight steps show the 21 photos more than once.
 MANY_STEPS = tiny_phase("warmup", epochs=2, steps_per_epoch=8)
@@ -193,6 +199,80 @@ def test_without_keep_best_the_last_epoch_counts(fit_with_losses):
     assert len(epochs) == 3
     assert are_same(final, epochs[-1])
     assert not are_same(final, epochs[0])
+
+
+# A head that starts with logistic regression
+
+STARTED = Head(
+    pooling="average", units=None, dropout=0, output="softmax", start="logistic_regression"
+)
+LAST_BLOCK = tiny_phase("unfrozen", unfreeze_after="block4_pool", learning_rate=1e-9)
+
+
+def started_recipe(**changes):
+    """Return a recipe with one phase, which trains block5 and a head that is started."""
+    row = {"head": STARTED, "phases": (LAST_BLOCK,), "regression": Regression(C=0.5), "views": 2}
+    return tiny_recipe(**row | changes)
+
+
+def rows_of(network, batches):
+    """Return (features, labels) of batches of stored outputs of block4_pool, and their labels."""
+    inputs, labels = zip(*batches, strict=True)
+    part = networks.part_between(network, "block4_pool", networks.FEATURES)
+    return networks.predict_function(part)(np.concatenate(inputs)), np.concatenate(labels)
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_started_head_is_logistic_regression_on_the_first_epochs(built, thin, output):
+    classes = CLASSES
+    if output == "sigmoid":
+        classes = CLASSES[:2]
+        for split in SPLIT_NAMES:
+            shutil.rmtree(Path("dataset/tiny") / split / CLASSES[2])
+    tuning = Tuning(started_recipe(head=replace(STARTED, output=output), classes=classes))
+    network, data = tuning.network, tuning.data(0)
+    training.start_head(network, data)
+    epochs = itertools.islice(data.training_batches(), 3 * data.steps_per_epoch)
+    rows, labels = rows_of(network, epochs)
+    assert len(rows) == 3 * len(tuning.splits.training)
+    expected = LogisticRegression(C=0.5, max_iter=1000).fit(rows, labels)
+    kernel, bias = network.get_layer(networks.PROBABILITIES).get_weights()
+    np.testing.assert_allclose(kernel, expected.coef_.T, atol=1e-4)
+    np.testing.assert_allclose(bias, expected.intercept_, atol=1e-4)
+
+
+def test_started_head_has_the_lowest_log_loss_on_validation_of_all_C(built, thin, capsys):
+    candidates, losses = (1e-3, 1.0, 1e3), []
+    tuning = Tuning(started_recipe())
+    network, data = tuning.network, tuning.data(0)
+    whole = networks.predict_function(networks.split_at(network, "block4_pool")[1])
+    inputs, labels = zip(*data.validation_batches(), strict=True)
+    for C in (*candidates, candidates):
+        recipe = replace(tuning.recipe, regression=Regression(C=C))
+        training.start_head(network, replace(data, recipe=recipe))
+        losses.append(log_loss(np.concatenate(labels), whole(np.concatenate(inputs))))
+    assert len(set(losses[:3])) == 3
+    assert losses[3] == min(losses[:3])
+    best = candidates[int(np.argmin(losses[:3]))]
+    assert f"features, C={best:g}: val_accuracy " in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("views", [None, 0, 2])
+def test_training_begins_with_the_started_head(built, thin, views, capsys):
+    """At this learning rate it hardly changes, and val_accuracy is that of logistic regression."""
+    tuning = Tuning(started_recipe(views=views))
+    [row] = tuning.fit()
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "the head starts" in line]
+    assert f"val_accuracy {row['val_accuracy']:.3f} " in line
+
+
+def test_resumed_training_does_not_start_the_head_again(built, thin, monkeypatch):
+    tuning = Tuning(started_recipe(phases=(replace(LAST_BLOCK, epochs=1),)))
+    tuning.fit()
+    monkeypatch.setattr(training, "start_head", lambda *_: pytest.fail("the head is started again"))
+    resumed = Tuning(started_recipe(phases=(replace(LAST_BLOCK, epochs=2),)))
+    assert resumed.checkpoint.finished_epochs == 1
+    assert len(resumed.fit()) == 2
 
 
 # Losses that diverge
