@@ -34,6 +34,7 @@ from pyimagesearch.support import console, files, fingerprints
 
 AVERAGES = Regression(layers=("auto",), unit_length=True, C=(1, 3, 10, 30, 100))
 WAYS = ("tutorial", "averages", "fine_tune")
+FINE_TUNED = ("fine_tune",)
 PHOTOS = (10, 30, 100)
 RESULTS, PICTURE = "ladder.json", "ladder.png"
 
@@ -51,7 +52,7 @@ def main(argv=None):
     choices = choose_photos(splits.training.labels, arguments.photos)
     results = files.read_json(folder / RESULTS) or {}
     for way in arguments.ways:
-        prepare = prepare_fine_tuning if way == "fine_tune" else prepare_regression
+        prepare = prepare_fine_tuning if way in FINE_TUNED else prepare_regression
         train_on = prepare(recipe_of(way, recipe), splits, folder / way)
         results[way] = {}
         # The seconds are those of all photos; the others use some of their outputs.
@@ -94,21 +95,9 @@ def recipe_of(way, recipe):
 
 
 def prepare_regression(recipe, splits, folder):
-    """Extract and read the features of all photos.
-
-    Returns a function from the positions of training photos to the result of logistic regression.
-    """
-    folder = folder / "features"
-    wanted = features.fingerprint(recipe, splits, config.PRECISION, config.WEIGHTS)
-    if fingerprints.differences(files.read_json(folder / features.FINGERPRINT_FILE), wanted):
-        extract_features.extract(recipe, splits, folder, wanted)
-    recorded = files.read_json(folder / features.FINGERPRINT_FILE)
-    reading = console.Stopwatch()
-    training, validation, evaluation = (
-        features.read_split(folder / f"{name}.csv", photos, recorded["columns"])
-        for name, photos in zip(config.SPLITS, splits, strict=True)
-    )
-    seconds = recorded["seconds"] + reading.seconds
+    """Return a function from the positions of training photos to the result of the regression."""
+    rows, seconds = read_features(recipe, splits, folder / "features")
+    training, validation, evaluation = rows
 
     def train_on(positions):
         stopwatch, labels = console.Stopwatch(), splits.training.labels[positions]
@@ -124,19 +113,32 @@ def prepare_regression(recipe, splits, folder):
     return train_on
 
 
+def read_features(recipe, splits, folder):
+    """Return ([(photos, features) of each split], the seconds to extract and read them).
+
+    Features that are in the folder already are not extracted again.
+    """
+    wanted = features.fingerprint(recipe, splits, config.PRECISION, config.WEIGHTS)
+    if fingerprints.differences(files.read_json(folder / features.FINGERPRINT_FILE), wanted):
+        extract_features.extract(recipe, splits, folder, wanted)
+    recorded = files.read_json(folder / features.FINGERPRINT_FILE)
+    stopwatch = console.Stopwatch()
+    rows = [
+        features.read_split(folder / f"{name}.csv", photos, recorded["columns"])
+        for name, photos in zip(config.SPLITS, splits, strict=True)
+    ]
+    return rows, recorded["seconds"] + stopwatch.seconds
+
+
 def prepare_fine_tuning(recipe, splits, folder):
     """Return a function from the positions of training photos to the result of fine-tuning."""
-    settings = {name: getattr(config, name) for name in classifier.SETTINGS["fine_tune"]}
 
     def train_on(positions):
         from pyimagesearch import training
 
         fewer = splits._replace(training=splits.training.take(positions))
         target = folder / f"{len(positions)}_photos"
-        fingerprint = classifier.fingerprint(recipe, fewer, target, settings)
-        if not classifier.is_up_to_date(target, fingerprint):
-            unfinished = files.partial_path(target)
-            train.fine_tune(recipe, fewer, unfinished, fingerprint, tensorboard=False)
+        fine_tune_once(recipe, fewer, target)
         metrics = files.read_json(target / classifier.METRICS_FILE)
         return {
             "validation": last_val_accuracy(target / training.HISTORY_FILE, recipe.phases[-1]),
@@ -145,6 +147,15 @@ def prepare_fine_tuning(recipe, splits, folder):
         }
 
     return train_on
+
+
+def fine_tune_once(recipe, splits, folder):
+    """Fine-tune on the training photos of Splits, unless that has finished in the folder."""
+    settings = {name: getattr(config, name) for name in classifier.SETTINGS["fine_tune"]}
+    fingerprint = classifier.fingerprint(recipe, splits, folder, settings)
+    if not classifier.is_up_to_date(folder, fingerprint):
+        unfinished = files.partial_path(folder)
+        train.fine_tune(recipe, splits, unfinished, fingerprint, tensorboard=False)
 
 
 def last_val_accuracy(path, phase):
