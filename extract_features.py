@@ -28,9 +28,11 @@ def main(argv=None):
             wanted = features.fingerprint(recipe, splits, config.PRECISION, config.WEIGHTS)
             recorded = files.read_json(folder / features.FINGERPRINT_FILE)
             changes = recorded and fingerprints.differences(recorded, wanted)
-            if changes:
-                console.info(f"extracting again: {'; '.join(changes)}")
-            if changes or recorded is None or arguments.force:
+            missing = features.missing_files(folder, config.SPLITS)
+            if recorded and (changes or missing):
+                reasons = changes or [f"{path} is missing" for path in missing]
+                console.info(f"extracting again: {'; '.join(reasons)}")
+            if changes or missing or arguments.force:
                 extract(recipe, splits, folder, wanted)
             else:
                 console.info(f"{folder} is up to date; --force extracts again")

@@ -92,17 +92,19 @@ def require(folder, recipe, wanted, split_names):
     """
     recorded = files.read_json(folder / FINGERPRINT_FILE)
     command = console.command("extract_features", recipe.name)
-    names = [*(f"{name}.csv" for name in split_names), BACKBONE_FILE]
-    missing = [name for name in names if not (folder / name).is_file()]
-    if recorded is None or missing:
-        # extract_features.py does not look for single files that were deleted.
-        option = "" if recorded is None else " --force"
-        name = (missing or names)[0]
-        raise UserError(f"{folder / name} is missing. Make it with: {command}{option}")
+    missing = missing_files(folder, split_names)
+    if missing:
+        raise UserError(f"{missing[0]} is missing. Make it with: {command}")
     changes = fingerprints.differences(recorded, wanted)
     if changes:
         raise UserError(f"{folder} is out of date: {'; '.join(changes)}. Update it with: {command}")
     return recorded
+
+
+def missing_files(folder, split_names):
+    """Return the paths of the files that features in a folder should have and do not have."""
+    names = (*(f"{name}.csv" for name in split_names), BACKBONE_FILE, FINGERPRINT_FILE)
+    return [folder / name for name in names if not (folder / name).is_file()]
 
 
 def read_split(path, photos, columns):

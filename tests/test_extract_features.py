@@ -119,6 +119,18 @@ def test_force_extracts_again(extracted, extract):
     assert contents() == expected
 
 
+@pytest.mark.parametrize("name", ["validation.csv", "backbone.keras"])
+def test_file_that_is_missing_is_made_again(extracted, extract, script, name):
+    expected = contents()
+    (FOLDER / name).unlink()
+    status, _, messages = script("train", "--method", "logistic_regression", "--force")
+    assert status == 2
+    command = "Make it with: python extract_features.py --recipe tiny"
+    assert_one_error(messages, f"output/tiny/features/{name} is missing. {command}")
+    assert f"extracting again: output/tiny/features/{name} is missing\n" in extract()
+    assert contents() == expected
+
+
 def test_features_are_extracted_again_when_a_photo_is_deleted(extracted, extract, script):
     ZEBRA.unlink()
     status, _, messages = script("train", "--method", "logistic_regression")
