@@ -1,6 +1,7 @@
 """Turn a download into dataset/<recipe>/<split>/<class>/, and list the photos of a dataset."""
 
 import hashlib
+import itertools
 import shlex
 import shutil
 import tarfile
@@ -230,16 +231,22 @@ def plan(found, checked, record, folder, split_names, seed, skip_small_classes=F
 
 
 def name_copies(recipe, photos, source, folder):
-    """Return {layouts.Original: path of its copy}, which has its name if no other has it."""
+    """Return {layouts.Original: path of its copy}, which has its name if no other has it.
+
+    On Windows and macOS, IMG.jpg and img.jpg are one file, so two names also differ by more than
+    upper and lower case.
+    """
     folders = [folder / photo.split / folder_name(recipe.classes[photo.label]) for photo in photos]
     targets = [path / photo.path.name for path, photo in zip(folders, photos, strict=True)]
-    # On Windows and macOS, IMG.jpg and img.jpg are one file.
-    names = [str(target).casefold() for target in targets]
-    counts = Counter(names)
-    for number, photo in enumerate(photos):
-        if counts[names[number]] > 1:  # only if a CSV file has their labels
-            name = "_".join(photo.path.relative_to(source).parts)
-            targets[number] = folders[number] / name
+    counts = Counter(str(target).casefold() for target in targets)
+    taken = {name for name, count in counts.items() if count == 1}
+    for number, (target, photo) in enumerate(zip(targets, photos, strict=True)):
+        if counts[str(target).casefold()] > 1:
+            longer = folders[number] / "_".join(photo.path.relative_to(source).parts)
+            numbered = (longer.with_stem(f"{longer.stem}_{n}") for n in itertools.count(2))
+            names = itertools.chain([longer], numbered)
+            targets[number] = next(name for name in names if str(name).casefold() not in taken)
+            taken.add(str(targets[number]).casefold())
     return dict(zip(photos, targets, strict=True))
 
 
