@@ -164,3 +164,37 @@ def test_larger_held_out_share_contains_the_photos_of_a_smaller_one():
 
 def test_recipe_can_switch_the_calibration_off(capsys):
     assert calibrate(capsys, 0, calibrate=False) == (1, "")
+
+
+# The error that chance gives
+
+
+def random_probabilities(count, seed=1):
+    """Return (n, 4) probabilities, and classes that are drawn with just these probabilities."""
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.full(4, 0.5), count)
+    drawn = (rng.random((count, 1)) > probabilities.cumsum(axis=1)).sum(axis=1)
+    return probabilities, np.minimum(drawn, 3)
+
+
+def test_probabilities_that_are_right_have_an_error_that_can_be_chance_19_times_in_20():
+    errors = []
+    for seed in range(60):
+        probabilities, truth = random_probabilities(84, seed)
+        error = calibration.expected_calibration_error(truth, probabilities)
+        errors.append(error - calibration.error_by_chance(probabilities))
+    share = np.mean(np.array(errors) <= 0)
+    assert 0.9 < share < 1
+
+
+def test_error_by_chance_gets_smaller_with_more_photos():
+    few, many = (calibration.error_by_chance(random_probabilities(n)[0]) for n in (84, 8400))
+    assert 0.1 < few < 0.2
+    assert many < few / 5
+
+
+def test_probabilities_that_are_too_sure_have_an_error_that_is_not_chance():
+    probabilities, truth = random_probabilities(500)
+    too_sure = probabilities**4 / (probabilities**4).sum(axis=1, keepdims=True)
+    error = calibration.expected_calibration_error(truth, too_sure)
+    assert error > 2 * calibration.error_by_chance(too_sure)

@@ -34,7 +34,7 @@ def test_page_has_the_accuracy_every_class_every_picture_and_every_setting(repor
     low, high = map(page.percent, metrics["accuracy_interval"])
     assert f"interval {low} to {high}</p>" in text
     assert page.percent(metrics["baseline"]["accuracy"]) in text
-    for name in ("ece", "ece_before", "nll", "nll_before", "temperature"):
+    for name in ("ece", "ece_before", "ece_by_chance", "nll", "nll_before", "temperature"):
         digits = 2 if name == "temperature" else 3
         assert f"{metrics['calibration'][name]:.{digits}f}" in text
     for name in metrics["classes"]:

@@ -180,12 +180,13 @@ def evaluate_outputs(folder, stem, recipe, phases, splits, outputs):
 
 
 def calibration_metrics(truth, logits, temperature):
-    """Return {"temperature", "ece", "nll", "ece_before", "nll_before"}.
+    """Return {"temperature", "ece", "nll", "ece_before", "nll_before", "ece_by_chance"}.
 
     ECE is the expected calibration error, NLL the negative log-likelihood; "before" is without
-    the calibration.
+    the calibration, and "by chance" is up to where probabilities may be right.
     """
-    metrics = {"temperature": temperature}
+    by_chance = calibration.error_by_chance(calibration.probabilities(logits, temperature))
+    metrics = {"temperature": temperature, "ece_by_chance": by_chance}
     for end, value in (("", temperature), ("_before", 1)):
         probabilities = calibration.probabilities(logits, value)
         metrics[f"ece{end}"] = calibration.expected_calibration_error(truth, probabilities)
@@ -199,8 +200,11 @@ def calibration_text(metrics):
     title = f"Calibrated with temperature {metrics['temperature']:.2f}"
     lines = ["", title if is_calibrated else "Not calibrated"]
     for name, words in (("ece", "expected calibration error"), ("nll", "negative log-likelihood")):
-        before = f" ({metrics[f'{name}_before']:.3f} before)" if is_calibrated else ""
-        lines.append(f"{words}: {metrics[name]:.3f}{before}")
+        remarks = [f"{metrics[f'{name}_before']:.3f} before"] if is_calibrated else []
+        # Earlier versions did not store it.
+        if name == "ece" and "ece_by_chance" in metrics:
+            remarks.append(f"up to {metrics['ece_by_chance']:.3f} can be chance")
+        lines.append(f"{words}: {metrics[name]:.3f}" + (f" ({'; '.join(remarks)})" * bool(remarks)))
     return "\n".join([*lines, ""])
 
 

@@ -16,6 +16,7 @@ from pyimagesearch.support import console
 # Temperatures are searched up to this one and its inverse.
 MAX_TEMPERATURE = 100
 BINS = 10  # of equal width, from probability 0 to 1
+DRAWS = 1000  # for `error_by_chance`
 
 
 def calibrate(recipe, phases, logits, labels):
@@ -89,14 +90,35 @@ def reliability(truth, probabilities):
     Each is a (BINS,) array. The means of an empty bin are 0.
     """
     highest, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
-    numbers = np.minimum((highest * BINS).astype(int), BINS - 1)
+    numbers = bin_numbers(highest)
     photos, *sums = (
         np.bincount(numbers, weights, BINS) for weights in (np.ones(len(truth)), highest, correct)
     )
     return photos, *(each / np.maximum(photos, 1) for each in sums)
 
 
+def bin_numbers(highest):
+    """Return the number of the bin of each highest probability."""
+    return np.minimum((highest * BINS).astype(int), BINS - 1)
+
+
 def expected_calibration_error(truth, probabilities):
     """Return the mean distance of accuracy and highest probability, over the bins (ECE)."""
     photos, confidence, accuracy = reliability(truth, probabilities)
     return float((photos * np.abs(accuracy - confidence)).sum() / photos.sum())
+
+
+def error_by_chance(probabilities):
+    """Return the expected calibration error up to which (n, classes) probabilities may be right.
+
+    In each of many draws, every photo is predicted correctly with just the probability that it has.
+    The error is not 0 even then, since the photos are few. In 95 % of the draws, it is at most what
+    is returned: a larger one is hardly chance.
+    """
+    rng, highest = np.random.default_rng(0), probabilities.max(axis=1)
+    numbers, errors = bin_numbers(highest), []
+    for _ in range(DRAWS):
+        is_correct = rng.random(len(highest)) < highest
+        distances = np.bincount(numbers, is_correct - highest, BINS)
+        errors.append(np.abs(distances).sum() / len(highest))
+    return float(np.quantile(errors, 0.95))
