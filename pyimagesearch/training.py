@@ -3,10 +3,12 @@
 import csv
 import itertools
 import math
+import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_class_weight
 
 from pyimagesearch import networks, regression
@@ -24,7 +26,7 @@ EPOCH_FACTOR, FIRST_EPOCH_FACTOR = 10, 100
 SMALL_LOSS = 1
 # For a head that starts with logistic regression: how many epochs of augmented photos it is fitted
 # to, and the most iterations.
-START_EPOCHS, START_ITERATIONS = 3, 1000
+START_EPOCHS, START_ITERATIONS = 3, 200
 
 
 def fit(network, data, checkpoint, folder, tensorboard=False):
@@ -112,7 +114,10 @@ def start_head(network, data):
     count = data.steps_per_epoch * (START_EPOCHS if data.phase.augment else 1)
     rows, labels = rows_of(itertools.islice(data.training_batches(), count))
     val_rows, val_labels = rows_of(data.validation_batches())
-    fitted = regression.fit_rows(rows, labels, recipe, START_ITERATIONS)
+    with warnings.catch_warnings():
+        # To start from, coefficients are good enough before they have converged.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = regression.fit_rows(rows, labels, recipe, START_ITERATIONS)
     best = regression.choose_best(fitted, [val_rows], val_labels)
     network.get_layer(networks.PROBABILITIES).set_weights([best.coef_.T, best.intercept_])
     console.info(

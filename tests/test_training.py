@@ -235,7 +235,7 @@ def test_started_head_is_logistic_regression_on_the_first_epochs(built, thin, ou
     epochs = itertools.islice(data.training_batches(), 3 * data.steps_per_epoch)
     rows, labels = rows_of(network, epochs)
     assert len(rows) == 3 * len(tuning.splits.training)
-    expected = LogisticRegression(C=0.5, max_iter=1000).fit(rows, labels)
+    expected = LogisticRegression(C=0.5, max_iter=200).fit(rows, labels)
     kernel, bias = network.get_layer(networks.PROBABILITIES).get_weights()
     np.testing.assert_allclose(kernel, expected.coef_.T, atol=1e-4)
     np.testing.assert_allclose(bias, expected.intercept_, atol=1e-4)
@@ -255,6 +255,16 @@ def test_started_head_has_the_lowest_log_loss_on_validation_of_all_C(built, thin
     assert losses[3] == min(losses[:3])
     best = candidates[int(np.argmin(losses[:3]))]
     assert f"features, C={best:g}: val_accuracy " in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_head_may_start_with_a_regression_that_has_not_converged(built, thin, monkeypatch):
+    monkeypatch.setattr(training, "START_ITERATIONS", 1)
+    tuning = Tuning(started_recipe())
+    before = tuning.network.get_layer(networks.PROBABILITIES).get_weights()
+    training.start_head(tuning.network, tuning.data(0))
+    after = tuning.network.get_layer(networks.PROBABILITIES).get_weights()
+    assert not are_same(before, after)
 
 
 @pytest.mark.parametrize("views", [None, 0, 2])
