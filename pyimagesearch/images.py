@@ -14,11 +14,12 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
 from pyimagesearch.recipe import height_and_width
-from pyimagesearch.support import sources
+from pyimagesearch.support import machine, sources
 from pyimagesearch.support.errors import UserError
 
-READER_THREADS = 4
-# These threads and TensorFlow's share the cores. OpenCV's own threads would compete with them.
+# Threads that read photos, per core: while one waits for the disk, the other one decodes.
+READERS_PER_CORE = 2
+# They share the cores with TensorFlow's threads. OpenCV's own would compete with both.
 cv2.setNumThreads(1)
 
 # The most pixels of a photo. Phones take up to 200 million; a small file that claims far more may
@@ -331,9 +332,14 @@ def read_batches(paths, size, batch_size, augment=None, start=0):
         yield np.stack(batch)
 
 
+def reader_threads():
+    """Return how many threads read photos at the same time."""
+    return READERS_PER_CORE * machine.usable_cores()
+
+
 def read_ahead(function, items, count):
     """Yield function(item) for each item, in order, while threads compute the next `count`."""
-    with ThreadPoolExecutor(READER_THREADS) as threads:
+    with ThreadPoolExecutor(reader_threads()) as threads:
         pending = deque()
         try:
             for item in items:
