@@ -315,19 +315,35 @@ def apply_transform(photo, matrix):
 
 
 def read_batches(paths, size, batch_size, augment=None, start=0):
-    """Yield every photo once, in order, as uint8 (batch, height, width, 3) of an `image_size`.
+    """Return an iterator over the batches of photos at these paths, as `make_batches` gives them.
 
-    The last batch can be smaller. The first one is at position `start`. `augment` is None or a
-    function (position in paths, photo) -> changed photo. Threads read ahead, so that the network
-    does not wait for the disk. A photo that has changed raises UserError.
+    They have an `image_size`. A photo that has changed raises UserError.
     """
 
-    def prepare(position):
-        photo = read_resized(paths[position], size)
-        return photo if augment is None else augment(position, photo)
+    def read(position):
+        return read_resized(paths[position], size)
+
+    return make_batches(read, range(len(paths)), batch_size, augment, start)
+
+
+def make_batches(read, positions, batch_size, augment=None, start=0):
+    """Yield the photos at these positions in their order, as uint8 (batch, height, width, 3).
+
+    Args:
+        read: a function from a position to a photo.
+        augment: None, or a function (place in `positions`, photo) -> changed photo.
+        start: the place in `positions` to start from.
+
+    The last batch can be smaller. Threads read ahead, so that the network does not wait for the
+    disk.
+    """
+
+    def prepare(place):
+        photo = read(positions[place])
+        return photo if augment is None else augment(place, photo)
 
     # Two batches ahead: one for the network, and one that is being read.
-    photos = read_ahead(prepare, range(start, len(paths)), 2 * batch_size)
+    photos = read_ahead(prepare, range(start, len(positions)), 2 * batch_size)
     while batch := list(itertools.islice(photos, batch_size)):
         yield np.stack(batch)
 
