@@ -94,7 +94,7 @@ def fine_tune(recipe, splits, folder, fingerprint, tensorboard):
 
     console.info("loading network...")
     precision = networks.set_precision(config.PRECISION)
-    network = networks.build(recipe, config.WEIGHTS, config.SEED)
+    network = networks.build(recipe, config.WEIGHTS, config.SEED, config.GPUS)
     console.info(f"{recipe.backbone}, computing in {precision}")
     figures.draw_augmentation(folder.parent, recipe, splits.training, config.SEED)
 
@@ -114,7 +114,7 @@ def fine_tune(recipe, splits, folder, fingerprint, tensorboard):
         # The head starts from random weights. Its first gradients are large and would destroy the
         # ImageNet filters, so the first phase trains the head alone.
         networks.unfreeze_after(network, recipe.phases[number].unfreeze_after)
-        data = batches.PhaseData(recipe, number, splits, config.SEED, views, store)
+        data = batches.PhaseData(recipe, number, splits, config.SEED, views, store, cache)
         training.fit(network, data, checkpoint, folder, tensorboard)
         checkpoint.finish_phase(*evaluation.evaluate_phase(network, data, checkpoint, folder))
 

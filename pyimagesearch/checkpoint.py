@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pyimagesearch import networks
-from pyimagesearch.support import console, files, fingerprints
+from pyimagesearch.support import console, devices, files, fingerprints
 
 CHECKPOINT_FILE, SECONDS_FILE = "checkpoint.npz", "seconds.json"
 # What NumPy raises for a file that is damaged or of another kind.
@@ -22,12 +22,13 @@ ARRAYS = ("weights", "best", "optimizer")
 def load_checkpoint(folder, fingerprint, precision, network, phases):
     """Return the Checkpoint of an interrupted training run, or a new one.
 
-    It resumes only on the same kind of machine with the same packages, so that its result is that
-    of an uninterrupted one. Fields that only change the figures do not matter. `precision`
-    is the name of the policy that PRECISION stands for on this machine.
+    It resumes only on the same kind of machine with the same packages and as many GPUs, so that its
+    result is that of an uninterrupted one. Fields that only change the figures do not matter.
+    `precision` is the name of the policy that PRECISION stands for on this machine.
     """
     parts = {name: part for name, part in fingerprint.items() if name not in FIGURE_FIELDS}
     parts |= {"precision": precision, "versions": fingerprints.versions()}
+    parts |= {"devices": devices.count(network)}
     checkpoint = Checkpoint(Path(folder), parts, network, phases)
     checkpoint.load()
     return checkpoint

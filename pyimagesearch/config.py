@@ -32,6 +32,8 @@ WEIGHTS = "imagenet"  # or the path of a .weights.h5 file for the backbone
 SEED = 42
 # "float32", "mixed_float16", "mixed_bfloat16", or "auto": the fastest one for this machine.
 PRECISION = "auto"
+# How many of its GPUs train.py computes on: "all", or a number. docs/several_gpus.md.
+GPUS = "all"
 
 # The most iterations of logistic regression. scikit-learn's default, 100, can end too early.
 MAX_ITERATIONS = 1000
@@ -322,6 +324,7 @@ DATASET_DIR, OUTPUT_DIR, WEIGHTS = checked_settings(
     WEIGHTS=WEIGHTS,
     SEED=SEED,
     PRECISION=PRECISION,
+    GPUS=GPUS,
     MAX_ITERATIONS=MAX_ITERATIONS,
     STORED_VIEWS=STORED_VIEWS,
     SHARED_VIEWS=SHARED_VIEWS,

@@ -151,7 +151,7 @@ def check_photos(found, record):
             return Checked(photo, name, stamp, digest, str(broken))
         return Checked(photo, name, stamp, digest, None, is_blank)
 
-    return images.read_ahead(check, found.originals, 4 * images.READER_THREADS)
+    return images.read_ahead(check, found.originals, 4 * images.reader_threads())
 
 
 def reject_claimed_twice(recipe, checked):
@@ -334,7 +334,7 @@ def copy_photos(targets, force):
 
     Photos that are in the dataset already are not copied again, unless `force` is set.
     """
-    ahead = 4 * images.READER_THREADS
+    ahead = 4 * images.reader_threads()
     return images.read_ahead(lambda item: copy_photo(*item, force), targets.items(), ahead)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pyimagesearch import images
-from pyimagesearch.support import console, files, fingerprints
+from pyimagesearch.support import console, files, fingerprints, machine
 from pyimagesearch.support.errors import UserError
 
 FINGERPRINT_FILE = "made_from.json"  # written last: the features are complete
@@ -17,7 +17,6 @@ BACKBONE_FILE = "backbone.keras"  # the network that computes the features
 OUTPUTS_FOLDER = "outputs"  # what the network has computed, until the CSV files are complete
 SECONDS_FILE = "seconds.json"  # how long an interrupted extraction has taken
 BLOCK_BYTES = 2 << 20  # how much of a CSV is parsed at once; then up to the end of the row
-BLOCKS_AHEAD = 2  # blocks that threads parse while one is used
 
 
 def fingerprint(recipe, splits, precision, weights):
@@ -148,7 +147,9 @@ def parse_csv(path, class_count):
                     raise UserError(f"{path} is cut short. {remedy(path)}")
                 yield block
 
-    parse = images.read_ahead(lambda block: parse_block(block, path), blocks(), BLOCKS_AHEAD)
+    # One block per core is parsed ahead. More would only fill the memory.
+    ahead = machine.usable_cores()
+    parse = images.read_ahead(lambda block: parse_block(block, path), blocks(), ahead)
     for table in parse:
         labels = table[:, 0].astype(int)
         is_wrong = (labels != table[:, 0]) | (labels < 0) | (labels >= class_count)

@@ -14,11 +14,12 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
 from pyimagesearch.recipe import height_and_width
-from pyimagesearch.support import sources
+from pyimagesearch.support import machine, sources
 from pyimagesearch.support.errors import UserError
 
-READER_THREADS = 4
-# These threads and TensorFlow's share the cores. OpenCV's own threads would compete with them.
+# Threads that read photos, per core: while one waits for the disk, the other one decodes.
+READERS_PER_CORE = 2
+# They share the cores with TensorFlow's threads. OpenCV's own would compete with both.
 cv2.setNumThreads(1)
 
 # The most pixels of a photo. Phones take up to 200 million; a small file that claims far more may
@@ -314,26 +315,47 @@ def apply_transform(photo, matrix):
 
 
 def read_batches(paths, size, batch_size, augment=None, start=0):
-    """Yield every photo once, in order, as uint8 (batch, height, width, 3) of an `image_size`.
+    """Return an iterator over the batches of photos at these paths, as `make_batches` gives them.
 
-    The last batch can be smaller. The first one is at position `start`. `augment` is None or a
-    function (position in paths, photo) -> changed photo. Threads read ahead, so that the network
-    does not wait for the disk. A photo that has changed raises UserError.
+    They have an `image_size`. A photo that has changed raises UserError.
     """
 
-    def prepare(position):
-        photo = read_resized(paths[position], size)
-        return photo if augment is None else augment(position, photo)
+    def read(position):
+        return read_resized(paths[position], size)
+
+    return make_batches(read, range(len(paths)), batch_size, augment, start)
+
+
+def make_batches(read, positions, batch_size, augment=None, start=0):
+    """Yield the photos at these positions in their order, as uint8 (batch, height, width, 3).
+
+    Args:
+        read: a function from a position to a photo.
+        augment: None, or a function (place in `positions`, photo) -> changed photo.
+        start: the place in `positions` to start from.
+
+    The last batch can be smaller. Threads read ahead, so that the network does not wait for the
+    disk.
+    """
+
+    def prepare(place):
+        photo = read(positions[place])
+        return photo if augment is None else augment(place, photo)
 
     # Two batches ahead: one for the network, and one that is being read.
-    photos = read_ahead(prepare, range(start, len(paths)), 2 * batch_size)
+    photos = read_ahead(prepare, range(start, len(positions)), 2 * batch_size)
     while batch := list(itertools.islice(photos, batch_size)):
         yield np.stack(batch)
 
 
+def reader_threads():
+    """Return how many threads read photos at the same time."""
+    return READERS_PER_CORE * machine.usable_cores()
+
+
 def read_ahead(function, items, count):
     """Yield function(item) for each item, in order, while threads compute the next `count`."""
-    with ThreadPoolExecutor(READER_THREADS) as threads:
+    with ThreadPoolExecutor(reader_threads()) as threads:
         pending = deque()
         try:
             for item in items:

@@ -567,6 +567,7 @@ SETTINGS: dict[str, Any] = {
     "WEIGHTS": (is_path, "'imagenet', or the path of a .weights.h5 file"),
     "SEED": (is_seed, "a whole number from 0 to 4294967295"),
     "PRECISION": one_of(AUTO, *PRECISIONS),
+    "GPUS": whole_number(1, "all"),
     "MAX_ITERATIONS": whole_number(1),
     "STORED_VIEWS": whole_number(0),
     "SHARED_VIEWS": whole_number(0),

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import math
+import time
 import warnings
 
 import keras
@@ -12,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_class_weight
 
 from pyimagesearch import networks, regression
-from pyimagesearch.support import console, files
+from pyimagesearch.support import console, devices, files
 from pyimagesearch.support.errors import UserError
 
 HISTORY_FILE = "history.csv"
@@ -27,6 +28,11 @@ SMALL_LOSS = 1
 # For a head that starts with logistic regression: how many epochs of augmented photos it is fitted
 # to, and the most iterations.
 START_EPOCHS, START_ITERATIONS = 3, 200
+# A phase waits for its photos if they are read less than this many times as fast as it trains. On
+# a CPU both share the cores, so reading alone is faster than reading while the network computes.
+SLOW_READING = 1.5
+# How long reading is timed: at most so many batches, and seconds.
+READ_BATCHES, READ_SECONDS = 8, 1
 
 
 def fit(network, data, checkpoint, folder, tensorboard=False):
@@ -40,26 +46,24 @@ def fit(network, data, checkpoint, folder, tensorboard=False):
     if is_finished(phase, checkpoint):
         checkpoint.restore_best()
         return
+    data.store_photos()
     first_epoch, steps = checkpoint.finished_epochs, data.steps_per_epoch
     if checkpoint.finished_phases == first_epoch == 0:
         delete_logs(folder / LOGS_FOLDER)
         start_head(network, data)
-    model = data.model(network)
-    networks.compile_for(model, phase, steps)
-    checkpoint.restore_optimizer(model)
+    model = compiled_model(network, data, checkpoint)
     callbacks = [tensorboard_callback(folder / LOGS_FOLDER, phase)] if tensorboard else []
-    training, validation = data.as_datasets(model.input, first_epoch, errors := [])
+    errors = []
+    inputs = inputs_of_fit(model, data, first_epoch, errors)
     with console.progress(phase.name, (phase.epochs - first_epoch) * steps) as advance:
-        callbacks.append(EpochRecorder(phase, checkpoint, folder / HISTORY_FILE, advance))
+        recorder = EpochRecorder(phase, checkpoint, folder / HISTORY_FILE, advance)
         try:
             model.fit(
-                training,
-                validation_data=validation,
+                **inputs,
                 initial_epoch=first_epoch,
                 epochs=phase.epochs,
                 steps_per_epoch=steps,
-                class_weight=class_weights(data.recipe, data.photos.training.labels),
-                callbacks=callbacks,
+                callbacks=[*callbacks, recorder],
                 shuffle=False,  # the batches are shuffled already
                 verbose=0,
             )
@@ -68,7 +72,62 @@ def fit(network, data, checkpoint, folder, tensorboard=False):
             if errors:
                 raise errors[0] from None
             raise
+    report_speed(data, recorder.step_seconds)
     checkpoint.restore_best()
+
+
+def compiled_model(network, data, checkpoint):
+    """Return the model that the epochs of a phase train, with the optimizer as it was left."""
+    with network.distribute_strategy.scope():
+        model = devices.for_devices(data.model(network))
+        networks.compile_for(model, data.phase, data.steps_per_epoch)
+        checkpoint.restore_optimizer(model)
+    return model
+
+
+def inputs_of_fit(model, data, first_epoch, errors):
+    """Return the batches of a phase and its class weights, as arguments of model.fit.
+
+    `errors` gets the error of a photo that cannot be read. Several devices need batches that can be
+    divided; Keras takes either class weights or weights per photo, so the batches hold both.
+    """
+    training, validation = data.as_datasets(model.input, first_epoch, errors)
+    weights = class_weights(data.recipe, data.photos.training.labels)
+    parts = devices.count(model)
+    if parts == 1:
+        return {"x": training, "validation_data": validation, "class_weight": weights}
+    training = devices.padded(training, parts, weights)
+    return {"x": training, "validation_data": devices.padded(validation, parts)}
+
+
+def report_speed(data, step_seconds):
+    """Print what a phase waits for, reading or the network.
+
+    `step_seconds` are those of its steps. Their photos per second are compared with those of
+    reading the same batches without a network.
+    """
+    if not step_seconds:
+        return
+    photos_per_step = data.photos_per_epoch / data.steps_per_epoch
+    trained, read = photos_per_step / float(np.mean(step_seconds)), reading_speed(data)
+    slower = "reading" if read < SLOW_READING * trained else "the network"
+    console.info(
+        f"{data.phase.name}: trained on {trained:,.4g} photos/s; reading alone: {read:,.4g} "
+        f"photos/s; {slower} is the slower part"
+    )
+
+
+def reading_speed(data):
+    """Return how many photos per second are read and augmented if no network waits for them."""
+    batches = data.training_batches()
+    next(batches)  # threads start
+    start, photos = time.perf_counter(), 0
+    for _, labels in itertools.islice(batches, READ_BATCHES):
+        photos += len(labels)
+        if time.perf_counter() - start > READ_SECONDS:
+            break
+    batches.close()
+    return photos / (time.perf_counter() - start)
 
 
 def report_phase(network, data):
@@ -148,13 +207,19 @@ class EpochRecorder(keras.callbacks.Callback):
         super().__init__()
         self.phase, self.checkpoint, self.history_path = phase, checkpoint, history_path
         self.advance = advance
+        self.step_seconds = []  # of all steps but the first one of each epoch
 
     def on_epoch_begin(self, epoch, logs=None):
         self.stopwatch = console.Stopwatch()
 
+    def on_train_batch_begin(self, batch, logs=None):
+        self.step_start = time.perf_counter()
+
     def on_train_batch_end(self, batch, logs=None):
         if batch == 0:
             self.first_loss = float(logs["loss"])  # computed before the weights are updated
+        else:
+            self.step_seconds.append(time.perf_counter() - self.step_start)
         self.advance(1)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -165,7 +230,8 @@ class EpochRecorder(keras.callbacks.Callback):
         variables = self.checkpoint.variables
         if divergence := find_divergence(row, history, self.first_loss, variables):
             self.checkpoint.remove()  # the same settings would diverge again
-            raise divergence_error(self.phase, epoch + 1, divergence)
+            count = devices.count(self.model)
+            raise divergence_error(self.phase, epoch + 1, divergence, count)
         history.append(row)
         path = self.history_path
         with (
@@ -207,15 +273,17 @@ def find_divergence(row, history, first_loss, variables):
     return None if np.isfinite(sums).all() else "some weights are not finite"
 
 
-def divergence_error(phase, epoch, divergence):
+def divergence_error(phase, epoch, divergence, device_count=1):
     """Return the error for a phase that diverges, with a learning rate to try."""
     rate = phase.learning_rate
     # A tenth of 0.1 or more can still be too high.
     smaller = rate / (1000 if rate >= 0.1 else 10)
+    # On some machines, TensorFlow's MirroredStrategy gives NaN: its issues 62915 and 90686.
+    hint = ", or GPUS = 1 if that goes well with one GPU" if device_count > 1 else ""
     return UserError(
         f"{phase.name} diverges: after epoch {epoch}, {divergence}. learning_rate={rate} is too "
-        f"high for {phase.optimizer} here; try {smaller:g}. Nothing of this training is saved; an "
-        f"earlier classifier stays as it is"
+        f"high for {phase.optimizer} here; try {smaller:g}{hint}. Nothing of this training is "
+        f"saved; an earlier classifier stays as it is"
     )
 
 

@@ -425,13 +425,13 @@ SPLIT_NAMES = config.SPLITS
 class Tuning:
     """A fine-tuning of a tiny recipe, step by step as train.py does it."""
 
-    def __init__(self, recipe, folder="fine_tuning", seed=1, weights_seed=1, cache=None):
+    def __init__(self, recipe, folder="fine_tuning", seed=1, weights_seed=1, cache=None, gpus=1):
         from pyimagesearch import checkpoint, datasets, frozen, networks
 
         console.import_tensorflow()
         self.recipe, self.folder, self.seed = recipe, Path(folder), seed
         self.splits = datasets.list_splits("dataset", recipe, SPLIT_NAMES)
-        self.network = networks.build(recipe, None, weights_seed)
+        self.network = networks.build(recipe, None, weights_seed, gpus)
         self.views = frozen.choose_views(recipe.views, 3, 1)
         self.checkpoint = checkpoint.load_checkpoint(
             self.folder,
@@ -441,7 +441,8 @@ class Tuning:
             recipe.phases,
         )
         self.outputs = frozen.needed(recipe, self.views, self.checkpoint.finished_phases)
-        inputs = (self.network, recipe, self.splits, seed, cache or self.folder / "cache")
+        self.cache = cache or self.folder / "cache"
+        inputs = (self.network, recipe, self.splits, seed, self.cache)
         everything = frozen.needed(recipe, self.views)
         self.store = frozen.compute(self.outputs, *inputs, keep=everything)
         self.checkpoint.restore_weights()
@@ -450,7 +451,8 @@ class Tuning:
         """Return the PhaseData of a phase."""
         from pyimagesearch.batches import PhaseData
 
-        return PhaseData(self.recipe, number, self.splits, self.seed, self.views, self.store)
+        inputs = (self.recipe, number, self.splits, self.seed, self.views, self.store)
+        return PhaseData(*inputs, self.cache)
 
     def fit(self, number=0):
         """Train one phase; return the rows of history.csv so far."""

@@ -50,6 +50,17 @@ def test_float32_is_not_rounded(tmp_path):
     np.testing.assert_array_equal(np.load(array_file.path), numbers)
 
 
+@pytest.mark.parametrize("dtype", array_files.DTYPES)
+def test_single_row_is_that_of_the_whole_array(tmp_path, dtype):
+    array_file = ArrayFile(tmp_path / "a.npy", ROWS.shape, dtype)
+    write(array_file)
+    for position in (0, 3, len(ROWS) - 1):
+        row = array_file.read_row(position)
+        assert row.dtype == array_file.read().dtype
+        np.testing.assert_array_equal(row, ROWS[position])
+        assert row.base is None or not isinstance(row.base, np.memmap)
+
+
 @pytest.mark.parametrize("batches", [0, 1, 2])
 def test_interrupted_writing_resumes_after_the_last_whole_batch(array_file, batches):
     with pytest.raises(KeyboardInterrupt):

@@ -250,6 +250,99 @@ def test_no_views_are_the_photos_without_augmentation(built, thin):
     np.testing.assert_array_equal(read_epochs(plain)[0], read_epochs(none)[0])
 
 
+# Decoded photos
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Return a list to which the path of each photo is added that is decoded."""
+    paths, read_resized = [], images.read_resized
+    monkeypatch.setattr(
+        images, "read_resized", lambda path, size: paths.append(path) or read_resized(path, size)
+    )
+    return paths
+
+
+TWO_EPOCHS = tiny_phase("warmup", epochs=2)
+
+
+@pytest.mark.parametrize("held_out", [0, 0.2])
+def test_photos_that_are_decoded_once_are_trained_on_as_those_that_are_decoded_in_every_epoch(
+    built, thin, decoded, held_out
+):
+    phase = tiny_phase("warmup", epochs=2, held_out=held_out)
+    data = Tuning(tiny_recipe(views=None, phases=(phase,), image_size=(32, 40))).data(0)
+    expected, expected_validation = read_epochs(data, 3), list(data.validation_batches())
+    data.store_photos()
+    decoded.clear()
+    for found, wanted in zip(read_epochs(data, 3), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    for found, wanted in zip(data.validation_batches(), expected_validation, strict=True):
+        np.testing.assert_array_equal(found[0], wanted[0])
+        np.testing.assert_array_equal(found[1], wanted[1])
+    assert decoded == []
+
+
+def test_training_with_fresh_augmentation_decodes_each_photo_once(built, thin, decoded, untraced):
+    tuning = Tuning(tiny_recipe(views=None, phases=(TWO_EPOCHS,)))
+    tuning.fit()
+    training, validation, _ = tuning.splits
+    assert sorted(decoded) == sorted(training.paths + validation.paths)
+
+
+def test_interrupted_decoding_resumes(built, thin, decoded, monkeypatch, capsys):
+    data = Tuning(tiny_recipe(views=None, phases=(TWO_EPOCHS,))).data(0)
+    training, validation, _ = data.splits
+    read_resized = images.read_resized
+
+    def interrupt(path, size):
+        if path == training.paths[17]:
+            raise KeyboardInterrupt
+        return read_resized(path, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "read_resized", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            data.store_photos()
+    decoded.clear()
+    data.store_photos()
+    assert sorted(decoded) == sorted(training.paths[16:] + validation.paths)
+    assert capsys.readouterr().err.count("decoding the photos once: 0 MB in ") == 2
+
+
+def test_photos_are_decoded_in_every_epoch_if_the_disk_has_no_room(
+    built, thin, decoded, free_bytes, capsys
+):
+    tuning = Tuning(tiny_recipe(views=None, phases=(TWO_EPOCHS,)))
+    data, photos = tuning.data(0), tuning.splits.training.paths + tuning.splits.validation.paths
+    needed = len(photos) * 32 * 32 * 3 + 2 * 128
+    free_bytes(2 * needed - 1)
+    data.store_photos()
+    assert capsys.readouterr().err.count("the disk has no room for 0 MB in") == 1
+    assert decoded == []
+    read_epochs(data, 2)
+    assert len(decoded) == 2 * 21
+    free_bytes(2 * needed)
+    data.store_photos()
+    assert sorted(decoded[2 * 21 :]) == sorted(photos)
+
+
+@pytest.mark.parametrize(("views", "epochs"), [(None, 1), (2, 2)])
+def test_decoded_photos_that_nobody_reads_twice_are_not_stored_and_earlier_ones_are_deleted(
+    built, thin, decoded, views, epochs
+):
+    recipe = tiny_recipe(views=views, phases=(tiny_phase("warmup", epochs=epochs),))
+    data = Tuning(recipe).data(0)
+    folder = data.cache / "photos"
+    folder.mkdir(parents=True)
+    for name in ("other.npy", "unfinished.partial"):
+        (folder / name).write_bytes(b"photos of another recipe")
+    decoded.clear()
+    data.store_photos()
+    assert decoded == []
+    assert list(folder.iterdir()) == []
+
+
 # Validation and evaluation
 
 

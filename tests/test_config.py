@@ -347,6 +347,7 @@ def test_own_row_with_another_backbone_gets_that_backbones_image_size():
         ("SEED", "42", "from 0 to 4294967295"),
         ("SEED", 2**32, "from 0 to 4294967295"),
         ("PRECISION", "float23", "'auto', 'float32', 'mixed_float16', 'mixed_bfloat16'"),
+        ("GPUS", 0, "a whole number from 1 or 'all'"),
         ("MAX_ITERATIONS", 0, "a whole number from 1"),
         ("STORED_VIEWS", -1, "a whole number from 0"),
         ("SHARED_VIEWS", 9, "STORED_VIEWS, which is 3"),

@@ -453,6 +453,28 @@ def test_another_backend_that_a_notebook_has_imported_is_an_error(run, monkeypat
     assert_one_error(messages, "Keras already uses torch in this notebook. Restart its kernel")
 
 
+COUNT_THREADS = """
+from pathlib import Path
+from pyimagesearch.support import console, machine
+machine.CONTAINER = Path(".")
+console.import_tensorflow()
+console.import_tensorflow()
+from tensorflow.config import threading
+print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("limit", "threads"), [("100000 100000", "1"), ("max 100000", "0")])
+def test_tensorflow_has_as_many_threads_as_its_container_has_cores(limit, threads):
+    """0 stands for TensorFlow's default: one per core."""
+    Path("cpu.max").write_text(limit)
+    command = [sys.executable, "-c", COUNT_THREADS]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    assert run.stdout.split() == [threads, threads]
+
+
 @pytest.mark.parametrize("name", SCRIPTS + TOOLS)
 def test_help_needs_no_docstrings(name):
     """Python leaves them out with -OO."""

@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -22,7 +23,7 @@ from scipy import ndimage
 
 from pyimagesearch import config, images
 from pyimagesearch.recipe import Augmentation
-from pyimagesearch.support import photo_files
+from pyimagesearch.support import machine, photo_files
 from pyimagesearch.support.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("untraced")
@@ -831,6 +832,29 @@ def test_read_batches_augments_the_same_in_batches_of_any_size(ten_paths):
     assert (augmented(2, 4) != first).any(axis=(1, 2, 3)).all()
     plain = np.concatenate(list(images.read_batches(ten_paths, 32, 4)))
     assert (plain != first).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4])
+def test_readers_are_two_per_core_and_their_number_changes_no_pixel(monkeypatch, ten_paths, cores):
+    def batches():
+        augment = images.augmenter(Augmentation(rotation_degrees=20), 32, (1, 2))
+        return list(images.read_batches(ten_paths, 32, 4, augment))
+
+    expected = batches()
+    readers, read_resized = set(), images.read_resized
+    all_read = threading.Barrier(2 * cores, timeout=30)
+
+    def read(path, size):
+        if path in ten_paths[: 2 * cores]:
+            all_read.wait()  # until there are as many readers as this
+        readers.add(threading.get_ident())
+        return read_resized(path, size)
+
+    monkeypatch.setattr(images, "read_resized", read)
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    for found, batch in zip(batches(), expected, strict=True):
+        np.testing.assert_array_equal(found, batch)
+    assert len(readers) == 2 * cores
 
 
 def test_read_ahead_does_not_start_what_nobody_waits_for():

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from pyimagesearch.support import machine
@@ -14,6 +16,7 @@ def cpu_info(tmp_path, monkeypatch):
 def test_machine_is_described_by_its_processor_cores_and_system(cpu_info, monkeypatch):
     cpu_info.write_text("processor\t: 0\nmodel name\t: AMD EPYC 9R14\n\nmodel name\t: second\n")
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
     monkeypatch.setattr(machine.platform, "system", lambda: "Linux")
     monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
     assert machine.description() == "AMD EPYC 9R14, 2 cores, Linux x86_64"
@@ -23,6 +26,54 @@ def test_machine_is_described_by_its_processor_cores_and_system(cpu_info, monkey
     monkeypatch.setattr(machine.platform, "processor", lambda: "Intel64 Family 6")
     cpu_info.unlink()
     assert machine.description().startswith("Intel64 Family 6, 2 cores")
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 64)
+    assert machine.description() == "Intel64 Family 6, 2 of 64 cores, Linux x86_64"
+
+
+@pytest.fixture
+def affinity():
+    """Return a function that lets this test run on some cores only."""
+    before = os.sched_getaffinity(0)
+    yield lambda cores: os.sched_setaffinity(0, cores)
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
+def test_cores_are_those_that_the_process_may_run_on(affinity, monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "CONTAINER", tmp_path)
+    available = sorted(os.sched_getaffinity(0))
+    assert machine.usable_cores() == len(available)
+    for count in (1, 2):
+        affinity(available[:count])
+        assert machine.usable_cores() == min(count, len(available))
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("50000 100000", 1),
+        ("6400000 100000", 8),
+        ("damaged", 8),
+        (None, 8),
+    ],
+)
+def test_cores_are_at_most_the_limit_of_the_container(monkeypatch, tmp_path, limit, cores):
+    monkeypatch.setattr(machine, "CONTAINER", tmp_path)
+    monkeypatch.setattr(machine, "cores_to_run_on", lambda: 8)
+    if limit is not None:
+        (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert machine.usable_cores() == cores
+
+
+def test_cores_are_those_of_the_machine_where_the_system_has_no_affinity(monkeypatch, tmp_path):
+    """As on macOS and Windows."""
+    monkeypatch.setattr(machine, "CONTAINER", tmp_path)
+    monkeypatch.delattr(machine.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 10)
+    assert machine.usable_cores() == 10
 
 
 @pytest.mark.parametrize(

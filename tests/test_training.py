@@ -3,6 +3,7 @@
 import csv
 import functools
 import itertools
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,33 @@ def test_phase_is_announced_with_its_photos_and_its_layers(built, thin, capsys):
     assert "unfrozen: training block5_conv1, block5_conv2, block5_conv3, head_dense" in lines[3]
     block5 = 3 * (3 * 3 * 64 * 64 + 64)
     assert lines[3].endswith(f": {block5 + head:,} {of_all}")
+
+
+@pytest.mark.parametrize(("read", "slower"), [(1e9, "the network"), (1e-9, "reading")])
+def test_phase_ends_with_the_speeds_of_training_and_of_reading(
+    built, thin, untraced, monkeypatch, capsys, read, slower
+):
+    """Not if it was finished before."""
+    monkeypatch.setattr(training, "reading_speed", lambda data: read)
+    tuning = Tuning(tiny_recipe(views=None))
+    capsys.readouterr()
+    tuning.fit()
+    found = re.search(r"warmup: trained on (\S+) photos/s; reading .*", capsys.readouterr().err)
+    assert found[0].endswith(f"reading alone: {read:,.4g} photos/s; {slower} is the slower part")
+    # 21 photos in steps of 8: an epoch takes between a millisecond and 20 seconds.
+    assert 1 < float(found[1].replace(",", "")) < 21000
+    tuning.fit()
+    assert "photos/s" not in capsys.readouterr().err
+
+
+@each_kind_of_views
+def test_reading_speed_counts_the_photos_of_whole_batches(built, thin, monkeypatch, views):
+    data = Tuning(tiny_recipe(views=views)).data(0)
+    now = itertools.count(100, 0.1)
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(now))
+    # Batches of 8, 8 and 5 photos; not the first one. It is stopped after a second or 8 batches.
+    photos = 8 + 5 + 8 + 8 + 5 + 8 + 8 + 5
+    assert training.reading_speed(data) == pytest.approx(photos / 0.9)
 
 
 def test_phase_is_announced_with_its_class_weights(built, thin, capsys):
@@ -335,6 +363,8 @@ def test_remedy_of_a_divergence_is_a_smaller_learning_rate(optimizer, rate, sugg
     error = str(training.divergence_error(phase, 3, "loss is nan and val_loss 1"))
     remedy = f"learning_rate={rate} is too high for {optimizer} here; try {suggestion}."
     assert error.startswith(f"head diverges: after epoch 3, loss is nan and val_loss 1. {remedy}")
+    error = str(training.divergence_error(phase, 3, "loss is nan and val_loss 1", device_count=2))
+    assert f"try {suggestion}, or GPUS = 1 if that goes well with one GPU. Nothing" in error
 
 
 def test_val_accuracy_of_a_phase_is_that_of_the_epoch_it_keeps():

@@ -44,6 +44,7 @@ OTHER_PAGES = {
     "computing_once",
     "downloads",
     "from_the_posts",
+    "several_gpus",
     "times",
 }
 OTHER_PAGES |= {"check", "own_photos", "unlike", "python", "onnx", "litert", "saved_model"}

@@ -4,6 +4,7 @@ import io
 import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import ml_dtypes
@@ -12,7 +13,11 @@ import numpy as np
 from pyimagesearch.support import files
 
 # The type of a number, and that of its bits in a .npy file, which has no bfloat16.
-DTYPES = {"bfloat16": (ml_dtypes.bfloat16, "<u2"), "float32": (np.float32, "<f4")}
+DTYPES = {
+    "bfloat16": (ml_dtypes.bfloat16, "<u2"),
+    "float32": (np.float32, "<f4"),
+    "uint8": (np.uint8, "|u1"),
+}
 
 
 @dataclass(frozen=True)
@@ -21,9 +26,9 @@ class ArrayFile:
 
     path: Path
     shape: tuple
-    dtype: str  # "bfloat16" or "float32"
+    dtype: str  # a key of DTYPES
 
-    @property
+    @cached_property
     def header(self):
         """The bytes before the rows."""
         stream = io.BytesIO()
@@ -53,6 +58,12 @@ class ArrayFile:
     def read(self):
         """Return the rows, mapped into memory."""
         return np.load(self.path, mmap_mode="r").view(DTYPES[self.dtype][0])
+
+    def read_row(self, position):
+        """Return one row, as an array in memory."""
+        dtype, start = DTYPES[self.dtype][0], len(self.header) + position * self.row_bytes
+        numbers = np.fromfile(self.path, dtype, math.prod(self.shape[1:]), offset=start)
+        return numbers.reshape(self.shape[1:])
 
     def write(self, batch_size, batches_from, advance):
         """Write all rows. An interrupted file resumes after its last whole batch.

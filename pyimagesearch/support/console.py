@@ -12,7 +12,7 @@ import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pyimagesearch.support import files
+from pyimagesearch.support import files, machine
 from pyimagesearch.support.errors import UserError
 
 PARTLY, MISTAKE, STOPPED = 1, 2, 130
@@ -277,6 +277,7 @@ def import_tensorflow():
     with silence_stderr():
         import tensorflow as tf
 
+        limit_threads()
         tf.config.list_physical_devices()
     # It warns if several networks are traced. A script with several networks has to trace them.
     tf.get_logger().setLevel("ERROR")
@@ -287,6 +288,22 @@ def import_tensorflow():
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
+
+
+def limit_threads():
+    """Let TensorFlow compute with as many threads as its container may use cores.
+
+    It sees all cores that it may run on. With a thread on each, the limit of the container would
+    stop them all again and again.
+    """
+    from tensorflow.config import threading
+
+    cores = machine.usable_cores()
+    if cores < machine.cores_to_run_on():
+        # In a notebook, TensorFlow may be running. Then it keeps the threads that it has.
+        with suppress(RuntimeError):
+            threading.set_intra_op_parallelism_threads(cores)
+            threading.set_inter_op_parallelism_threads(cores)
 
 
 class Stopwatch:

@@ -1,5 +1,6 @@
-"""What this machine has: its processor and instruction sets, a GPU, free memory."""
+"""What this machine has: its processor, cores and instruction sets, a GPU, free memory."""
 
+import math
 import os
 import platform
 import subprocess
@@ -20,10 +21,37 @@ def has_gpu():
 
 
 def description():
-    """Return the processor, its cores and the system: "AMD EPYC 9R14, 2 cores, Linux x86_64"."""
-    system = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    """Return the processor, its cores and the system: "AMD EPYC 9R14, 2 cores, Linux x86_64".
+
+    If this process may use some of the cores only, it says so: "2 of 64 cores".
+    """
+    usable, installed = usable_cores(), os.cpu_count()
+    cores = f"{usable} cores" if usable == installed else f"{usable} of {installed} cores"
+    system = f"{cores}, {platform.system()} {platform.machine()}"
     name = processor_name()
     return f"{name}, {system}" if name else system
+
+
+def usable_cores():
+    """Return how many cores this process can keep busy, at least 1.
+
+    They are the cores that it may run on, but no more than the limit of its container: Docker's
+    --cpus, Kubernetes' limits.cpu. A limit of one and a half counts as two.
+    """
+    cores = cores_to_run_on()
+    try:
+        quota, period = (CONTAINER / "cpu.max").read_text().split()
+        return min(cores, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):
+        # There is no container, or its limit is "max".
+        return cores
+
+
+def cores_to_run_on():
+    """Return the number of cores that the system runs this process on (its affinity)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS, Windows
 
 
 def processor_name():
