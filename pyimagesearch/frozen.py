@@ -257,6 +257,7 @@ class Computation:
 
     def __init__(self, network, recipe, splits, seed):
         self.network, self.recipe, self.splits, self.seed = network, recipe, splits, seed
+        self.held_out = {}  # the Splits, by the fraction that is held out
         self.digests = {}  # by layer
         self.functions = {}  # by (computed_from, layer, exact): tracing takes a second
 
@@ -274,7 +275,10 @@ class Computation:
 
     def photos(self, output):
         """Return the list of photos of an Output."""
-        return getattr(datasets.hold_out(self.splits, output.held_out, self.seed), output.split)
+        share = output.held_out
+        if share not in self.held_out:
+            self.held_out[share] = datasets.hold_out(self.splits, share, self.seed)
+        return getattr(self.held_out[share], output.split)
 
     def array_file(self, output, folder):
         """Return the file of an Output. Its name contains a digest of all it is made from."""
@@ -365,15 +369,12 @@ def compute_on_cluster(address, computation, missing, store, advance):
         # Those computed from the photos come first. The others are computed from their files.
         for _, group in itertools.groupby(missing, lambda output: output.computed_from == PHOTOS):
             outputs = list(group)
-            tasks = [
-                tasks_of(number, store.file(out), batch_size) for number, out in enumerate(outputs)
-            ]
+            written_files = [store.file(output) for output in outputs]
+            tasks = [tasks_of(*pair, batch_size) for pair in enumerate(written_files)]
             plan = computation.plan(outputs, store, network_file)
-            results = cluster.map_in_order(
-                address, make_worker, plan, list(itertools.chain(*tasks))
-            )
-            for output, own_tasks in zip(outputs, tasks, strict=True):
-                array_file = store.file(output)
+            every_task = list(itertools.chain(*tasks))
+            results = cluster.map_in_order(address, make_worker, plan, every_task)
+            for array_file, own_tasks in zip(written_files, tasks, strict=True):
                 rows = map(array_file.decode, itertools.islice(results, len(own_tasks)))
                 array_file.write(batch_size, lambda start, rows=rows: rows, advance)
 
@@ -429,6 +430,7 @@ def compare(computation, plan):
     differences = []
     for number, expected in plan.checks.items():
         (rows,) = computation.batches(plan.outputs[number], plan.store, 0, 1)
+        rows, expected = (each.astype(np.float32) for each in (rows, expected))
         differences.append(np.abs(rows - expected).max() / max(np.abs(expected).max(), 1e-30))
     if not any(differences):
         return ""

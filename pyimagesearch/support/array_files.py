@@ -75,7 +75,7 @@ class ArrayFile:
 
     def encode(self, batch):
         """Return the bytes of rows, as the file has them."""
-        return batch.astype(DTYPES[self.dtype][0]).tobytes()
+        return batch.astype(DTYPES[self.dtype][0], copy=False).tobytes()
 
     def decode(self, data):
         """Return the rows that `encode` has turned into bytes."""

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 WORKER_CORES = 16
 # How many bytes of results may wait for the driver, for each worker.
 WAITING_BYTES = 256_000_000
-ATTEMPTS = 3  # in a row without a result
+MOST_LOSSES = 3  # of workers, without a result in between
 SHARED_FOLDERS = (
     "Every machine of the cluster needs this project, DATASET_DIR and OUTPUT_DIR on a shared disk, "
     "under the same paths"
@@ -39,7 +39,7 @@ def map_in_order(address, make_worker, arguments, tasks):
     Raises UserError: there is no cluster, the workers get lost again and again, or one of them
     raised UserError or OSError.
     """
-    finished, failures, notes = 0, 0, set()
+    finished, losses, notes = 0, 0, {""}
     if tasks:
         console.require_package("ray", "CLUSTER", "requirements-cluster.txt")
     while finished < len(tasks):
@@ -48,14 +48,16 @@ def map_in_order(address, make_worker, arguments, tasks):
                 for data, error, note in results(make_worker, arguments, tasks[finished:]):
                     if error:
                         raise UserError(error)
-                    if note and note not in notes:
+                    if note not in notes:
                         console.warn(note)
                         notes.add(note)
                     yield data
-                    finished, failures = finished + 1, 0
+                    finished, losses = finished + 1, 0
+            except ray.exceptions.RayTaskError:
+                raise  # a bug
             except ray.exceptions.RayError as failure:
-                failures += 1
-                report_loss(failure, failures)
+                losses += 1
+                report_loss(failure, losses)
 
 
 @contextmanager
@@ -165,22 +167,18 @@ class Actor:
         return pyarrow.table(columns)
 
 
-def report_loss(failure, attempts):
-    """Print that a worker was lost, or raise why the work cannot go on."""
-    from ray.exceptions import RayTaskError
+def report_loss(failure, losses):
+    """Print that a worker was lost; raise UserError if the work cannot go on.
 
+    `losses` is how many were lost since the last result.
+    """
     if f"No module named {__name__.partition('.')[0]!r}" in str(failure):
-        raise UserError(
-            f"a machine of the cluster cannot see {ROOT}. {SHARED_FOLDERS}"
-        ) from failure
-    if isinstance(failure, RayTaskError):
-        raise failure  # a bug
+        message = f"a machine of the cluster cannot see {ROOT}. {SHARED_FOLDERS}"
+        raise UserError(message) from failure
     reason = files.first_sentence(failure)
-    if attempts == ATTEMPTS:
+    if losses == MOST_LOSSES:
         raise UserError(
-            f"the cluster lost a worker {ATTEMPTS} times before it had a result ({reason}). Its "
-            f"logs are in /tmp/ray on each machine. Run the same command again to resume"
+            f"the cluster lost a worker {losses} times without a result ({reason}). The logs are "
+            f"in /tmp/ray on each machine. Run the same command again to resume"
         ) from failure
-    console.warn(
-        f"a worker of the cluster was lost ({reason}); the machines that are left continue"
-    )
+    console.warn(f"the cluster lost a worker ({reason}); the machines that are left continue")
