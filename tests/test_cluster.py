@@ -151,8 +151,11 @@ def test_missing_package_is_one_error_with_the_command(built, script, monkeypatc
 def machines():
     """Return a Ray cluster of two machines with one core each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray import cloudpickle
     from ray.cluster_utils import Cluster
 
+    # The processes of workers cannot import this file.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     ray_cluster.add_node(num_cpus=1)
     yield ray_cluster

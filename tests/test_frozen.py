@@ -673,6 +673,7 @@ def test_cluster_writes_the_same_bytes(built, thin, cluster_here, precision):
     assert [end - start for _, start, end in from_outputs] == [4, 4, 4]
 
 
+@pytest.mark.soak
 def test_interrupted_computation_on_a_cluster_computes_the_rest_only(built, thin, cluster_here):
     tuning = Tuning(tiny_recipe(views=1, batch_size=4))
     expected = contents()

@@ -4,6 +4,7 @@ Ray is an optional package. It is imported when the first task is computed.
 """
 
 import logging
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -101,16 +102,20 @@ def results(make_worker, arguments, tasks):
         [{"task": list(task)} for task in tasks], override_num_blocks=len(tasks)
     )
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    data = data.map_batches(
-        Actor,
-        fn_constructor_args=(make_worker, None if gpus else cores, arguments),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=count),
-        num_cpus=cores,
-        num_gpus=gpus,
-        # Ray would wait for a free place for the worker of a lost machine, and there may be none.
-        ray_remote_args_fn=lambda: {"max_restarts": 0, "max_task_retries": 0},
-    )
+    with warnings.catch_warnings():
+        # Ray 2.60 announces another form of `max_restarts`, and does not have it yet.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        data = data.map_batches(
+            Actor,
+            fn_constructor_args=(make_worker, None if gpus else cores, arguments),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=count),
+            num_cpus=cores,
+            num_gpus=gpus,
+            # Otherwise Ray waits for a free place for the worker of a lost machine, and there may
+            # be none.
+            max_restarts=0,
+        )
     options = {"batch_size": None, "batch_format": "pyarrow", "prefetch_batches": 0}
     for table in data.iter_batches(**options):
         for row, task in enumerate(table["data"]):
