@@ -59,9 +59,9 @@ def extract(recipe, splits, folder, fingerprint):
         for path, split in zip(paths, splits._fields, strict=True)
         if not path.is_file()
     }
-    needed, cache = tuple(outputs.values()), folder / features.OUTPUTS_FOLDER
+    inputs = (extractor, recipe, splits, config.SEED, folder / features.OUTPUTS_FOLDER)
     with stopwatch:
-        store = frozen.compute(needed, extractor, recipe, splits, config.SEED, cache)
+        store = frozen.compute(tuple(outputs.values()), *inputs, address=config.CLUSTER)
         for path, output in outputs.items():
             labels = getattr(splits, output.split).labels
             features.write_csv(path, labels, store.in_order(output, recipe.batch_size))

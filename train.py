@@ -104,9 +104,9 @@ def fine_tune(recipe, splits, folder, fingerprint, tensorboard):
     views = frozen.choose_views(recipe.views, config.STORED_VIEWS, config.SHARED_VIEWS)
     all_outputs = frozen.needed(recipe, views)
     outputs = frozen.needed(recipe, views, checkpoint.finished_phases)
-    cache = folder.parent / "cache"
+    inputs = (network, recipe, splits, config.SEED, folder.parent / "cache")
     with checkpoint.stopwatch:
-        store = frozen.compute(outputs, network, recipe, splits, config.SEED, cache, all_outputs)
+        store = frozen.compute(outputs, *inputs, keep=all_outputs, address=config.CLUSTER)
     checkpoint.restore_weights()
     figures.draw_history(folder, recipe, checkpoint.history)  # its `smoothing` may have changed
 

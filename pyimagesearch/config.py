@@ -46,6 +46,10 @@ MAX_ITERATIONS = 1000
 STORED_VIEWS = 3
 SHARED_VIEWS = 1
 
+# "auto", or the address of a Ray cluster, such as "10.0.0.1:6379": its machines compute the outputs
+# of the frozen layers. Not needed on one machine: docs/cluster.md.
+CLUSTER = None
+
 # Food-11: 16,643 photos of 11 kinds of food. PyImageSearch, "Fine-tuning with Keras and Deep
 # Learning", 2019-06-03: accuracy 0.78 after the warm-up, 0.87 after the second phase. Food-11 could
 # not be downloaded for measuring. On ten dishes of Food-101, with 3,000 training and 600 evaluation
@@ -328,4 +332,5 @@ DATASET_DIR, OUTPUT_DIR, WEIGHTS = checked_settings(
     MAX_ITERATIONS=MAX_ITERATIONS,
     STORED_VIEWS=STORED_VIEWS,
     SHARED_VIEWS=SHARED_VIEWS,
+    CLUSTER=CLUSTER,
 )

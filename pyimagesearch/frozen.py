@@ -7,6 +7,9 @@ photo, its "views", and the epochs take turns with them.
 """
 
 import functools
+import itertools
+import os
+import platform
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +17,17 @@ from typing import NamedTuple
 import numpy as np
 
 from pyimagesearch import datasets, images, networks
-from pyimagesearch.support import array_files, console, fingerprints, machine
+from pyimagesearch.support import array_files, cluster, console, files, fingerprints, machine
 from pyimagesearch.support.array_files import ArrayFile
 from pyimagesearch.support.errors import UserError
 
 PHOTOS = networks.PHOTOS
 FULL_DISK = 0.95  # how much of the free space the stored outputs may take
+
+# A worker of a cluster computes so many bytes of an Output at once, in whole batches, but less
+# where this leaves an Output with fewer tasks.
+TASK_BYTES = 32_000_000
+TASKS_PER_OUTPUT = 64
 
 
 class Views(NamedTuple):
@@ -167,12 +175,16 @@ class Store:
             batch = positions[start : start + batch_size]
             yield self.read([output] * len(batch), batch)
 
+    def file(self, output):
+        """Return the ArrayFile of an Output."""
+        return self.files[output._replace(computed_from=PHOTOS)]
+
     def delete(self, output):
         """Delete the file of an Output."""
         self.files[output].delete()
 
 
-def compute(outputs, network, recipe, splits, seed, folder, keep=()):
+def compute(outputs, network, recipe, splits, seed, folder, keep=(), address=None):
     """Compute the Outputs that are not on disk yet.
 
     An interrupted computation resumes after its last whole batch. Room on the disk is checked once
@@ -185,8 +197,9 @@ def compute(outputs, network, recipe, splits, seed, folder, keep=()):
         seed: of the augmentation and of the photos that are held out.
         folder: for the files. Files there that were made from something else are deleted.
         keep: Outputs whose files stay, although they are not needed now.
+        address: of the Ray cluster that computes them, config.CLUSTER; None: this process does.
 
-    Returns a Store. Raises UserError if the disk has no room.
+    Returns a Store. Raises UserError if the disk has no room, and those of cluster.map_in_order.
     """
     computation = Computation(network, recipe, splits, seed)
     stored = {output: computation.array_file(output, Path(folder)) for output in {*outputs, *keep}}
@@ -197,10 +210,18 @@ def compute(outputs, network, recipe, splits, seed, folder, keep=()):
     if missing:
         photo_count = sum(stored[output].shape[0] for output in missing)
         with console.progress("outputs of the frozen layers", photo_count) as advance:
-            for output in missing:
-                batches_from = functools.partial(computation.batches, output, store)
-                stored[output].write(recipe.batch_size, batches_from, advance)
+            if address is None:
+                compute_here(computation, missing, store, advance)
+            else:
+                compute_on_cluster(address, computation, missing, store, advance)
     return store
+
+
+def compute_here(computation, missing, store, advance):
+    """Compute Outputs and write their files, one after the other."""
+    for output in missing:
+        batches_from = functools.partial(computation.batches, output, store)
+        store.file(output).write(computation.recipe.batch_size, batches_from, advance)
 
 
 def outputs_that_fit(folder, outputs, stored):
@@ -236,6 +257,7 @@ class Computation:
 
     def __init__(self, network, recipe, splits, seed):
         self.network, self.recipe, self.splits, self.seed = network, recipe, splits, seed
+        self.held_out = {}  # the Splits, by the fraction that is held out
         self.digests = {}  # by layer
         self.functions = {}  # by (computed_from, layer, exact): tracing takes a second
 
@@ -253,7 +275,10 @@ class Computation:
 
     def photos(self, output):
         """Return the list of photos of an Output."""
-        return getattr(datasets.hold_out(self.splits, output.held_out, self.seed), output.split)
+        share = output.held_out
+        if share not in self.held_out:
+            self.held_out[share] = datasets.hold_out(self.splits, share, self.seed)
+        return getattr(self.held_out[share], output.split)
 
     def array_file(self, output, folder):
         """Return the file of an Output. Its name contains a digest of all it is made from."""
@@ -278,17 +303,139 @@ class Computation:
             self.functions[key] = networks.predict_function(part)
         return self.functions[key]
 
-    def batches(self, output, store, start):
-        """Return an iterator over the batches of an Output, from photo number `start` on."""
+    def plan(self, outputs, store, network_file):
+        """Return the Plan by which workers compute Outputs with the network in a file."""
+        checks, routes = {}, set()
+        for number, output in enumerate(outputs):
+            route = (output.computed_from, output.layer, output.exact)
+            if route not in routes and len(self.photos(output)):
+                routes.add(route)
+                (checks[number],) = self.batches(output, store, 0, 1)
+        return Plan(
+            os.getcwd(),
+            network_file,
+            networks.keras.config.dtype_policy().name,
+            *(self.recipe, self.splits, self.seed, outputs, store, checks),
+            f"{platform.node()} ({machine.processor_name()})",
+        )
+
+    def batches(self, output, store, start, end=None):
+        """Return an iterator over the batches of an Output, from photo number `start` on.
+
+        It ends before photo number `end`.
+        """
         size, batch_size = self.recipe.image_size, self.recipe.batch_size
         if output.computed_from != PHOTOS:
             source = output._replace(layer=output.computed_from, computed_from=PHOTOS)
-            inputs = store.in_order(source, batch_size, start)
+            positions = range(*slice(start, end).indices(len(self.photos(output))))
+            inputs = store.at(source, positions, batch_size)
         else:
             augment = None
             if output.view is not None:
                 seed = (self.seed, output.view)
                 augment = images.augmenter(self.recipe.augmentation, size, seed)
-            paths = self.photos(output).paths
+            paths = self.photos(output).paths[:end]
             inputs = images.read_batches(paths, size, batch_size, augment, start)
         return map(self.function(output), inputs)
+
+
+# On a cluster. The tutorials do not need it: docs/cluster.md.
+
+
+class Plan(NamedTuple):
+    """What a worker needs to compute Outputs on another machine."""
+
+    folder: str  # in which paths such as dataset/food11 begin
+    network: Path  # the file of the network
+    precision: str  # of the network
+    recipe: object
+    splits: object
+    seed: int
+    outputs: list
+    store: Store
+    checks: dict  # number of an Output -> that of its first photo, computed by `processor`
+    processor: str
+
+
+def compute_on_cluster(address, computation, missing, store, advance):
+    """Compute Outputs as `compute_here` does, on the machines of a Ray cluster.
+
+    They share the folders of this machine, which writes the files in order.
+    """
+    batch_size = computation.recipe.batch_size
+    folder = store.file(missing[0]).path.parent
+    with files.temporary_path(folder, ".keras") as network_file:
+        computation.network.save(network_file)
+        # Those computed from the photos come first. The others are computed from their files.
+        for _, group in itertools.groupby(missing, lambda output: output.computed_from == PHOTOS):
+            outputs = list(group)
+            written_files = [store.file(output) for output in outputs]
+            tasks = [tasks_of(*pair, batch_size) for pair in enumerate(written_files)]
+            plan = computation.plan(outputs, store, network_file)
+            every_task = list(itertools.chain(*tasks))
+            results = cluster.map_in_order(address, make_worker, plan, every_task)
+            for array_file, own_tasks in zip(written_files, tasks, strict=True):
+                rows = map(array_file.decode, itertools.islice(results, len(own_tasks)))
+                array_file.write(batch_size, lambda start, rows=rows: rows, advance)
+
+
+def tasks_of(number, array_file, batch_size):
+    """Return the tasks (number, first row, row after the last) that complete a file of outputs."""
+    start, end = array_file.next_row(batch_size), array_file.shape[0]
+    largest = TASK_BYTES // (batch_size * array_file.row_bytes)
+    batches = min(largest, (end - start) // (batch_size * TASKS_PER_OUTPUT))
+    step = batch_size * max(1, batches)
+    return [(number, first, min(first + step, end)) for first in range(start, end, step)]
+
+
+def make_worker(cores, *plan):
+    """Return (a function that computes tasks of a Plan, a note if it computes other numbers).
+
+    It runs in a process of its own. `cores` is how many the process may use; None: it has a GPU.
+    Raises UserError if this machine does not see the files of the Plan.
+    """
+    plan = Plan(*plan)
+    see_files(plan)
+    os.chdir(plan.folder)
+    tf = networks.tf
+    if cores is not None:
+        # Ray sets OMP_NUM_THREADS to 1.
+        tf.config.threading.set_intra_op_parallelism_threads(cores)
+    console.import_tensorflow()
+    networks.set_precision(plan.precision)
+    network = networks.load_for_computing(plan.network)
+    computation = Computation(network, plan.recipe, plan.splits, plan.seed)
+
+    def compute_task(number, start, end):
+        output = plan.outputs[number]
+        batches = computation.batches(output, plan.store, start, end)
+        return b"".join(map(plan.store.file(output).encode, batches))
+
+    return compute_task, compare(computation, plan)
+
+
+def see_files(plan):
+    """Raise UserError if this machine lacks the files of a Plan."""
+    photos = (split.paths[0] for split in plan.splits if len(split))
+    for path in (plan.network, *photos):
+        if not Path(plan.folder, path).is_file():
+            raise UserError(
+                f"the machine {platform.node()} cannot see {Path(plan.folder, path).parent}. "
+                f"{cluster.SHARED_FOLDERS}"
+            )
+
+
+def compare(computation, plan):
+    """Return a sentence if a machine computes other numbers than the one of a Plan, or ""."""
+    differences = []
+    for number, expected in plan.checks.items():
+        (rows,) = computation.batches(plan.outputs[number], plan.store, 0, 1)
+        rows, expected = (each.astype(np.float32) for each in (rows, expected))
+        differences.append(np.abs(rows - expected).max() / max(np.abs(expected).max(), 1e-30))
+    if not any(differences):
+        return ""
+    return (
+        f"{platform.node()} ({machine.processor_name()}) does not compute the same bits as "
+        f"{plan.processor}: the outputs of a photo differ by up to {max(differences):.1e} of the "
+        f"largest. The results depend on which machine computes which photo"
+    )

@@ -515,6 +515,13 @@ def float32_copy(network):
     return copy
 
 
+def load_for_computing(path):
+    """Return a network that was saved as `build` returned it, with its faster convolutions."""
+    network = keras.models.load_model(path, compile=False)
+    convolutions.speed_up(network)
+    return network
+
+
 def parts_of(config):
     """Yield every dict in a network's configuration, at any depth."""
     if isinstance(config, dict):

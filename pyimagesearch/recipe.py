@@ -551,6 +551,13 @@ def is_splits(value):
     return len(names) == 3 and all(map(is_text, names)) and len(set(names)) == 3
 
 
+def is_address(value):
+    """Return True for None, "auto", and a host with a port."""
+    return value in (None, AUTO) or (
+        isinstance(value, str) and bool(re.fullmatch(r"[^\s/]+:\d+", value))
+    )
+
+
 PART_OF_CLASS = (is_part_of_class, "a number of photos, a fraction below 1, or None")
 
 
@@ -571,6 +578,7 @@ SETTINGS: dict[str, Any] = {
     "MAX_ITERATIONS": whole_number(1),
     "STORED_VIEWS": whole_number(0),
     "SHARED_VIEWS": whole_number(0),
+    "CLUSTER": (is_address, "None, 'auto', or the address of a Ray cluster: '10.0.0.1:6379'"),
 }
 # For every field of a row: a function that returns True if a value is valid, and what is valid.
 RULES: dict[type, dict[str, Any]] = {

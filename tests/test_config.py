@@ -351,6 +351,8 @@ def test_own_row_with_another_backbone_gets_that_backbones_image_size():
         ("MAX_ITERATIONS", 0, "a whole number from 1"),
         ("STORED_VIEWS", -1, "a whole number from 0"),
         ("SHARED_VIEWS", 9, "STORED_VIEWS, which is 3"),
+        ("CLUSTER", "10.0.0.1", "the address of a Ray cluster: '10.0.0.1:6379'"),
+        ("CLUSTER", True, "None, 'auto'"),
     ],
 )
 def test_wrong_setting_is_refused_with_its_name_and_what_is_allowed(tmp_path, name, value, allowed):
@@ -359,6 +361,12 @@ def test_wrong_setting_is_refused_with_its_name_and_what_is_allowed(tmp_path, na
     before, _, after = str(refused.value).partition("; allowed: ")
     assert before == f"pyimagesearch/config.py: {name} is {value!r}"
     assert allowed in after
+
+
+@pytest.mark.parametrize("value", ["auto", "10.0.0.1:6379", "head-node.lab:6379", None])
+def test_cluster_may_be_none_auto_or_an_address(tmp_path, value):
+    module = edited_config(tmp_path, "\nRECIPES = ", f"\nCLUSTER = {value!r}\n")
+    assert value == module.CLUSTER
 
 
 @pytest.mark.parametrize("kind", ["{!r}", "Path({!r})"])

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pickle
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import SPLIT_NAMES, Tuning, tiny_phase, tiny_recipe
+from conftest import SPLIT_NAMES, Tuning, tiny_phase, tiny_recipe, user_error
 
 from pyimagesearch import datasets, frozen, images, networks
 from pyimagesearch.frozen import Output, Store, Views
@@ -615,3 +616,142 @@ def test_evaluation_is_predicted_from_the_photos_if_only_it_does_not_fit(
     pixels = [images.read_resized(path, 32) for path in tuning.splits.evaluation.paths]
     expected = networks.predict_function(network)(np.stack(pixels))
     np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
+
+
+# On a cluster, played by this process. tests/test_cluster.py has the tests with Ray.
+
+
+@pytest.fixture
+def cluster_here(monkeypatch):
+    """Let this process compute the tasks of a cluster; return the lists of tasks that it got.
+
+    The items of `stop` say how many results there are before an interruption.
+    """
+    jobs, stop = [], []
+
+    def map_in_order(address, make_worker, arguments, tasks):
+        assert address == "auto"
+        jobs.append(tasks)
+        if tasks:
+            worker, note = make_worker(None, *through_the_network(arguments))
+            if note:
+                frozen.console.warn(note)
+        for task in tasks:
+            if stop and (stop.append(stop.pop() - 1) or stop[-1] < 0):
+                stop.clear()
+                raise KeyboardInterrupt
+            yield worker(*task)
+
+    monkeypatch.setattr(frozen.cluster, "map_in_order", map_in_order)
+    return jobs, stop
+
+
+def through_the_network(arguments):
+    """Return arguments as a worker on another machine gets them."""
+    return pickle.loads(pickle.dumps(tuple(arguments)))  # noqa: S301
+
+
+def compute_by_cluster(tuning):
+    """Compute the Outputs of a Tuning on a cluster, in the folder CACHE."""
+    inputs = (tuning.network, tuning.recipe, tuning.splits, tuning.seed, CACHE)
+    return frozen.compute(tuning.outputs, *inputs, address="auto")
+
+
+@pytest.mark.parametrize(
+    "precision", ["mixed_bfloat16", pytest.param("float32", marks=pytest.mark.soak)]
+)
+def test_cluster_writes_the_same_bytes(built, thin, cluster_here, precision):
+    keras.config.set_dtype_policy(precision)
+    tuning = Tuning(tiny_recipe(phases=(plain(HEAD), BLOCK5), views=1, batch_size=4))
+    expected = contents()
+    shutil.rmtree(CACHE)
+    compute_by_cluster(tuning)
+    assert contents() == expected
+    from_photos, from_outputs = cluster_here[0]
+    # 21 + 21 training photos, 12 for validation and 15 for evaluation, in batches of 4
+    assert len(from_photos) == 6 + 6 + 3 + 4
+    assert [end - start for _, start, end in from_outputs] == [4, 4, 4]
+
+
+@pytest.mark.soak
+def test_interrupted_computation_on_a_cluster_computes_the_rest_only(built, thin, cluster_here):
+    tuning = Tuning(tiny_recipe(views=1, batch_size=4))
+    expected = contents()
+    shutil.rmtree(CACHE)
+    jobs, stop = cluster_here
+    stop.append(8)
+    with pytest.raises(KeyboardInterrupt):
+        compute_by_cluster(tuning)
+    # The network for the workers is deleted.
+    assert not [path for path in CACHE.iterdir() if ".keras" in path.name]
+    first = jobs.pop()
+    compute_by_cluster(tuning)
+    # The first file was complete. The others have other numbers now.
+    assert len(jobs[0]) == len(first) - 8
+    assert contents() == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "row_bytes", "sizes"),
+    [
+        (10, 1, [4, 4, 2]),
+        # At most TASK_BYTES in a task, and at least TASKS_PER_OUTPUT tasks.
+        (4 * 640, 1, [40] * 64),
+        (4 * 640, 1_000_000, [32] * 80),
+        (10, 100_000_000, [4, 4, 2]),
+    ],
+)
+def test_tasks_are_whole_batches(tmp_path, rows, row_bytes, sizes):
+    array_file = ArrayFile(tmp_path / "a.npy", (rows, row_bytes // 4 or 1), "float32")
+    tasks = frozen.tasks_of(7, array_file, batch_size=4)
+    assert [end - start for _, start, end in tasks] == sizes
+    assert {number for number, _, _ in tasks} == {7}
+    starts, ends = ([task[position] for task in tasks] for position in (1, 2))
+    assert starts == [0, *ends[:-1]]
+
+
+def test_photo_that_a_worker_cannot_read_is_reported_as_everywhere(built, thin, cluster_here):
+    tuning = Tuning(tiny_recipe(phases=(HEAD,)))
+    shutil.rmtree(CACHE)
+    path = tuning.splits.training.paths[9]
+    path.write_bytes(b"no photo")
+    message = user_error(frozen.compute, *everything(tuning), address="auto")
+    assert message == user_error(frozen.compute, *everything(tuning))
+    assert f"{path} cannot be read: not a picture" in message
+
+
+def everything(tuning):
+    """Return the arguments of frozen.compute for a Tuning."""
+    inputs = (tuning.network, tuning.recipe, tuning.splits, tuning.seed)
+    return tuning.outputs, *inputs, CACHE
+
+
+def worker_plan(tuning, **changes):
+    """Return the Plan of the first Output of a Tuning."""
+    tuning.network.save("network.keras")
+    computation = frozen.Computation(tuning.network, tuning.recipe, tuning.splits, tuning.seed)
+    plan = computation.plan(tuning.outputs[:1], tuning.store, Path("network.keras"))
+    return plan._replace(**changes)
+
+
+def test_machine_that_does_not_see_a_folder_says_which(built, thin, tmp_path):
+    tuning = Tuning(tiny_recipe(phases=(HEAD,)))
+    plan = worker_plan(tuning)
+    for lost, folder in (("network.keras", ""), ("dataset", "dataset/tiny/training/zebra")):
+        Path(lost).rename("elsewhere")
+        message = user_error(frozen.make_worker, None, *plan)
+        assert f"cannot see {tmp_path / folder}. Every machine of the cluster needs" in message
+        Path("elsewhere").rename(lost)
+    assert frozen.make_worker(None, *plan)[1] == ""
+
+
+def test_machine_that_computes_other_numbers_is_named(built, thin):
+    tuning = Tuning(tiny_recipe(phases=(HEAD,)))
+    plan = worker_plan(tuning)
+    (rows,) = plan.checks.values()
+    changed = rows.copy()
+    changed[0].flat[rows.argmax()] *= 1.001
+    plan = plan._replace(checks={0: changed}, processor="front (Some CPU)")
+    note = frozen.make_worker(None, *plan)[1]
+    assert "does not compute the same bits as front (Some CPU)" in note
+    assert "differ by up to 1.0e-03 of the largest" in note

@@ -9,7 +9,8 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-FILES = ("requirements.txt", "requirements-extras.txt", "requirements-dev.txt")
+OPTIONAL = ("requirements-extras.txt", "requirements-cluster.txt")
+FILES = ("requirements.txt", *OPTIONAL, "requirements-dev.txt")
 SCRIPTS = ("*.py", "pyimagesearch/**/*.py", "tools/*.py")
 # What they are for, since no file of the project imports them.
 NOT_IMPORTED = {
@@ -51,7 +52,7 @@ def imported_packages(*patterns):
 def test_scripts_import_no_package_that_is_not_in_the_requirements():
     imported = imported_packages(*SCRIPTS)
     assert len(imported) > 10
-    assert imported <= set(requirements("requirements.txt", "requirements-extras.txt"))
+    assert imported <= set(requirements("requirements.txt", *OPTIONAL))
 
 
 def test_every_requirement_is_imported_or_has_a_reason_here():

@@ -41,6 +41,7 @@ OTHER_PAGES = {
     "backbones",
     "which_way",
     "calibration",
+    "cluster",
     "computing_once",
     "downloads",
     "from_the_posts",

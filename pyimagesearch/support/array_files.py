@@ -77,12 +77,26 @@ class ArrayFile:
             start = self.resume(file, batch_size)
             advance(start)
             for batch in batches_from(start):
-                file.write(batch.astype(DTYPES[self.dtype][0]).tobytes())
+                file.write(self.encode(batch))
                 file.flush()
                 # A resumed run trusts the size of the file, also after a power cut.
                 os.fsync(file.fileno())
                 advance(len(batch))
         files.replace(partial, self.path)
+
+    def encode(self, batch):
+        """Return the bytes of rows, as the file has them."""
+        return batch.astype(DTYPES[self.dtype][0], copy=False).tobytes()
+
+    def decode(self, data):
+        """Return the rows that `encode` has turned into bytes."""
+        return np.frombuffer(data, DTYPES[self.dtype][0]).reshape(-1, *self.shape[1:])
+
+    def next_row(self, batch_size):
+        """Return the row at which `write` will begin."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(files.partial_path(self.path), "a+b") as file:
+            return self.resume(file, batch_size)
 
     def delete(self):
         """Delete the file, also an unfinished one."""

@@ -111,10 +111,10 @@ def command(script, recipe, *arguments):
     return shlex.join(["python", f"{script}.py", "--recipe", recipe, *map(str, arguments)])
 
 
-def require_package(package, feature):
+def require_package(package, feature, requirements="requirements-extras.txt"):
     """Raise UserError if an optional package is not installed."""
     if importlib.util.find_spec(package) is None:
-        remedy = "Install it with: pip install -r requirements-extras.txt"
+        remedy = f"Install it with: pip install -r {requirements}"
         raise UserError(f"{feature} needs the package {package}, which is not installed. {remedy}")
 
 

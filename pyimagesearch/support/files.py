@@ -31,19 +31,28 @@ def atomic_write(path):
     delete_leftovers if the process is killed.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Keras and matplotlib choose a format by the suffix. The rest of the name is left out: `path`
     # may already be as long as the file system allows.
-    suffixes = "".join(path.suffixes[-2:])[-20:]
-    partial = path.with_name(f".{uuid.uuid4().hex[:12]}.{os.getpid()}.partial{suffixes}")
-    try:
+    with temporary_path(path.parent, "".join(path.suffixes[-2:])[-20:]) as partial:
         yield partial
         if path.is_dir():
             # os.replace cannot replace a folder that contains files.
             remove(path)
         replace(partial, path)
+
+
+@contextmanager
+def temporary_path(folder, suffix):
+    """Give a path in a folder for a file or folder that is deleted when the block ends.
+
+    It is deleted by delete_leftovers if the process is killed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{uuid.uuid4().hex[:12]}.{os.getpid()}.partial{suffix}"
+    try:
+        yield path
     finally:
-        remove(partial)
+        remove(path)
 
 
 def replace(source, target):
