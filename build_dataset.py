@@ -20,7 +20,7 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
 
     from pyimagesearch import config, datasets
-    from pyimagesearch.support import copies, files
+    from pyimagesearch.support import files
 
     recipe = find_recipe(config.RECIPES, arguments.recipe or config.RECIPE)
     folder = Path(config.DATASET_DIR) / recipe.name
@@ -32,24 +32,36 @@ def main(argv=None):
     datasets.refuse_source_in_dataset(found, folder, config.SPLITS)
 
     with files.locked(folder):
-        record = copies.NO_RECORD if arguments.force else copies.read_record(folder)
-        checked = check(found, record)
-        plan = datasets.plan(
-            found, checked, record, folder, config.SPLITS, config.SEED, arguments.skip_small_classes
-        )
-        datasets.update_record(recipe, plan, checked, record, folder, config.SEED)
-        results = copy(plan.targets, arguments.force)
-        datasets.report_problems(plan.recipe, checked, results, folder, config.SPLITS)
-        console.show(datasets.count_table(plan.recipe, results, config.SPLITS))
-        new = sum(result.is_new for result in results)
-        draw_first_look(plan.recipe, new)
+        recipe, total, new = divide_and_copy(recipe, found, folder, arguments)
+        draw_first_look(recipe, new)
 
     if new:
-        console.info(f"{len(results):,} photos in {folder}, {new:,} of them new ({stopwatch})")
+        console.info(f"{total:,} photos in {folder}, {new:,} of them new ({stopwatch})")
     else:
-        console.info(f"{folder} is up to date: {len(results):,} photos ({stopwatch})")
+        console.info(f"{folder} is up to date: {total:,} photos ({stopwatch})")
     next_script = "extract_features" if recipe.method == "logistic_regression" else "train"
     console.info(f"next: {console.command(next_script, recipe.name)}")
+
+
+def divide_and_copy(recipe, found, folder, arguments):
+    """Bring a dataset's folder up to date with the datasets.Found photos of a download.
+
+    `recipe` is that of config.py. Returns (recipe with the classes of the dataset, number of its
+    photos, number of those that are new).
+    """
+    from pyimagesearch import config, datasets
+    from pyimagesearch.support import copies
+
+    record = copies.NO_RECORD if arguments.force else copies.read_record(folder)
+    checked = check(found, record)
+    plan = datasets.plan(
+        found, checked, record, folder, config.SPLITS, config.SEED, arguments.skip_small_classes
+    )
+    datasets.update_record(recipe, found.source, plan, checked, record, folder, config.SEED)
+    new = copy(plan.targets, folder, arguments.force)
+    datasets.report_problems(plan, checked, folder, config.SPLITS)
+    console.show(datasets.count_table(plan, config.SPLITS))
+    return plan.recipe, len(plan.targets), new
 
 
 def check(found, record):
@@ -68,19 +80,19 @@ def check(found, record):
     return checked
 
 
-def copy(targets, force):
-    """Copy the photos to their targets, split after split; return a list of datasets.Result."""
+def copy(targets, folder, force):
+    """Copy the photos to their targets, split after split; return how many were not there."""
     from pyimagesearch import config, datasets
 
-    results = []
+    new = 0
     for split in config.SPLITS:
-        in_split = {photo: target for photo, target in targets.items() if photo.split == split}
+        in_split = [item for item in targets.items() if item[0].split == split]
         console.info(f"processing '{split} split': {len(in_split):,} photos...")
         with console.progress(f"{split} split", len(in_split)) as advance:
-            for result in datasets.copy_photos(in_split, force):
-                results.append(result)
+            for is_new in datasets.copy_photos(in_split, folder, force):
+                new += is_new
                 advance()
-    return results
+    return new
 
 
 def draw_first_look(recipe, new):

@@ -60,6 +60,12 @@ def extract(recipe, splits, folder, fingerprint):
         if not path.is_file()
     }
     inputs = (extractor, recipe, splits, config.SEED, folder / features.OUTPUTS_FOLDER)
+    facts = describe(extractor) | {"precision": precision}
+    counts = [len(getattr(splits, output.split)) for output in outputs.values()]
+    features.warn_of_memory(len(splits.training), facts)
+    features.require_room(
+        folder, counts, facts, lambda: first_features(extractor, recipe, splits.training)
+    )
     with stopwatch:
         store = frozen.compute(tuple(outputs.values()), *inputs, address=config.CLUSTER)
         for path, output in outputs.items():
@@ -71,15 +77,29 @@ def extract(recipe, splits, folder, fingerprint):
     files.write_json(folder / "classes.json", list(recipe.classes))
     with files.atomic_write(folder / features.BACKBONE_FILE) as partial:
         networks.float32_copy(extractor).save(partial)
-    columns, last_map = extractor.output_shape[-1], extractor.get_layer(networks.FEATURES)
-    facts = {
-        "columns": columns,
+    features.finish(folder, fingerprint, facts, stopwatch)
+    console.info(f"{facts['columns']:,} features per photo ({stopwatch})")
+
+
+def describe(extractor):
+    """Return how many features a network computes, and of which kind, for features.finish."""
+    from pyimagesearch import networks
+
+    last_map = extractor.get_layer(networks.FEATURES)
+    return {
+        "columns": extractor.output_shape[-1],
         "columns_of_last_map": last_map.output.shape[-1],
         "channels": last_map.input.shape[-1],
-        "precision": precision,
     }
-    features.finish(folder, fingerprint, facts, stopwatch)
-    console.info(f"{columns:,} features per photo ({stopwatch})")
+
+
+def first_features(extractor, recipe, photos):
+    """Return the features of the first photos, one row per photo."""
+    from pyimagesearch import images, networks
+
+    paths = photos.paths[: recipe.batch_size]
+    (batch,) = images.read_batches(paths, recipe.image_size, recipe.batch_size)
+    return networks.predict_function(extractor)(batch)
 
 
 if __name__ == "__main__":

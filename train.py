@@ -104,7 +104,8 @@ def fine_tune(recipe, splits, folder, fingerprint, tensorboard):
     views = frozen.choose_views(recipe.views, config.STORED_VIEWS, config.SHARED_VIEWS)
     all_outputs = frozen.needed(recipe, views)
     outputs = frozen.needed(recipe, views, checkpoint.finished_phases)
-    inputs = (network, recipe, splits, config.SEED, folder.parent / "cache")
+    cache = folder.parent / "cache"
+    inputs = (network, recipe, splits, config.SEED, cache)
     with checkpoint.stopwatch:
         store = frozen.compute(outputs, *inputs, keep=all_outputs, address=config.CLUSTER)
     checkpoint.restore_weights()

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import shlex
-import shutil
 import tarfile
 import zipfile
 from collections import Counter, defaultdict
@@ -124,11 +123,14 @@ class Checked(NamedTuple):
     """A photo of a download that was decoded."""
 
     original: layouts.Original
-    name: str  # its path in the source
     stamp: list  # files.file_stamp
     digest: str  # SHA-256 of the file
     error: str | None  # why it cannot be used
     is_blank: bool = False  # it was decoded in this run, and is nearly black or white all over
+
+    def name(self, source):
+        """Return its path in the source, as copies.RECORD_FILE has it."""
+        return str(self.original.path.relative_to(source))
 
 
 def check_photos(found, record):
@@ -142,29 +144,30 @@ def check_photos(found, record):
         name, stamp = str(photo.path.relative_to(found.source)), list(files.file_stamp(photo.path))
         known = earlier.get(name)
         if known and known["stamp"] == stamp:
-            return Checked(photo, name, stamp, known["digest"], None)
+            return Checked(photo, known["stamp"], known["digest"], None)
         data = photo.path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         try:
             is_blank = images.is_blank(images.read_rgb(data, images.SCREEN_SIZE))
         except images.BrokenPhoto as broken:
-            return Checked(photo, name, stamp, digest, str(broken))
-        return Checked(photo, name, stamp, digest, None, is_blank)
+            return Checked(photo, stamp, digest, str(broken))
+        return Checked(photo, stamp, digest, None, is_blank)
 
     return images.read_ahead(check, found.originals, 4 * images.reader_threads())
 
 
 def reject_claimed_twice(recipe, checked):
     """Return the Checked photos, with an error for those that are in the folders of two classes."""
-    labels = defaultdict(dict)  # {digest: {label: path}}
+    counts = Counter(each.digest for each in checked if not each.error)
+    labels = defaultdict(dict)  # {digest: {label: path}} of the photos that are there twice
     for each in checked:
-        if not each.error:
+        if counts[each.digest] > 1 and not each.error:
             labels[each.digest].setdefault(each.original.label, each.original.path)
     result = []
     for each in checked:
         others = [
             (label, path)
-            for label, path in labels[each.digest].items()
+            for label, path in labels.get(each.digest, {}).items()
             if label != each.original.label
         ]
         if others and not each.error:
@@ -196,7 +199,7 @@ class Plan(NamedTuple):
     """What the dataset will be."""
 
     recipe: Recipe  # without the classes that are left out
-    targets: dict  # {layouts.Original: path of its copy}
+    targets: dict  # {layouts.Original: path of its copy in the dataset's folder, as text}
     divided: bool  # not all splits are those of the download
 
 
@@ -208,7 +211,9 @@ def plan(found, checked, record, folder, split_names, seed, skip_small_classes=F
     """
     splits = copies.earlier_splits(record, folder, split_names)
     earlier = {
-        each.original.path: splits.get(each.name, splits.get(each.digest)) for each in checked
+        each.original.path: split
+        for each in checked
+        if (split := splits.get(each.name(found.source), splits.get(each.digest)))
     }
     checked = reject_claimed_twice(found.recipe, checked)
     if found.drawn and found.recipe.split.shuffle:
@@ -227,27 +232,35 @@ def plan(found, checked, record, folder, split_names, seed, skip_small_classes=F
         photos += [photo._replace(split=validation) for photo in shared]
     refuse_empty_splits(recipe, photos, split_names)
     warn_of_missing_classes(recipe, photos, split_names[1:])
-    return Plan(recipe, name_copies(recipe, photos, found.source, folder), bool(found.drawn))
+    return Plan(recipe, name_copies(recipe, photos, found.source), bool(found.drawn))
 
 
-def name_copies(recipe, photos, source, folder):
+def name_copies(recipe, photos, source):
     """Return {layouts.Original: path of its copy}, which has its name if no other has it.
 
     On Windows and macOS, IMG.jpg and img.jpg are one file, so two names also differ by more than
     upper and lower case.
     """
-    folders = [folder / photo.split / folder_name(recipe.classes[photo.label]) for photo in photos]
-    targets = [path / photo.path.name for path, photo in zip(folders, photos, strict=True)]
-    counts = Counter(str(target).casefold() for target in targets)
-    taken = {name for name, count in counts.items() if count == 1}
-    for number, (target, photo) in enumerate(zip(targets, photos, strict=True)):
-        if counts[str(target).casefold()] > 1:
-            longer = folders[number] / "_".join(photo.path.relative_to(source).parts)
-            numbered = (longer.with_stem(f"{longer.stem}_{n}") for n in itertools.count(2))
-            names = itertools.chain([longer], numbered)
-            targets[number] = next(name for name in names if str(name).casefold() not in taken)
-            taken.add(str(targets[number]).casefold())
-    return dict(zip(photos, targets, strict=True))
+    folders = [folder_name(name) for name in recipe.classes]
+    targets = {photo: f"{photo.split}/{folders[photo.label]}/{photo.path.name}" for photo in photos}
+    counts = Counter(target.casefold() for target in targets.values())
+    for photo, target in targets.items():
+        if counts[target.casefold()] > 1:
+            folder, longer = Path(target).parent, "_".join(photo.path.relative_to(source).parts)
+            name = free_name(folder / longer, counts).as_posix()
+            counts[name.casefold()] = 1
+            targets[photo] = name
+    return targets
+
+
+def free_name(path, taken):
+    """Return a path that is not taken, if need be with a number: x_img.jpg, x_img_2.jpg, ...
+
+    `taken` has the paths in lower case.
+    """
+    numbered = (path.with_stem(f"{path.stem}_{number}") for number in itertools.count(2))
+    names = itertools.chain([path], numbered)
+    return next(name for name in names if name.as_posix().casefold() not in taken)
 
 
 def without_small_classes(recipe, photos, drawn, split_names):
@@ -260,8 +273,9 @@ def without_small_classes(recipe, photos, drawn, split_names):
     console.warn(f"classes left out because they have too few photos: {console.listed(names)}")
     labels = [label for label in range(len(recipe.classes)) if label not in small]
     recipe = with_classes(recipe, [recipe.classes[label] for label in labels])
-    kept = [photo for photo in photos if photo.label in labels]
-    return recipe, [photo._replace(label=labels.index(photo.label)) for photo in kept]
+    new_labels = {label: number for number, label in enumerate(labels)}
+    kept = [photo for photo in photos if photo.label in new_labels]
+    return recipe, [photo._replace(label=new_labels[photo.label]) for photo in kept]
 
 
 def refuse_empty_splits(recipe, originals, split_names):
@@ -286,18 +300,17 @@ def warn_of_missing_classes(recipe, photos, split_names):
             )
 
 
-def update_record(recipe, plan, checked, record, folder, seed):
+def update_record(recipe, source, plan, checked, record, folder, seed):
     """Record what the dataset in a folder will be, and take away copies that it has no longer.
 
-    `recipe` is that of config.py, and `record` the one that the plan was made with. The new one is
-    written before the photos are copied: a run that is interrupted and then resumed puts each photo
-    into the same split.
+    `recipe` is that of config.py, `source` the folder of the download, and `record` the one that
+    the plan was made with. The new one is written before the photos are copied: a run that is
+    interrupted and then resumed puts each photo into the same split.
     """
     paths = defaultdict(list)  # {path in the source: copies}
     for photo, target in plan.targets.items():
-        paths[photo.path].append(target.relative_to(folder).as_posix())
-    used = {each.digest for each in checked if each.original.path in paths}
-    copies.report_changes(record, used)
+        paths[photo.path].append(target)
+    copies.report_changes(record, {each.digest for each in checked if each.original.path in paths})
     divided_by = {"SEED": seed, "split": asdict(recipe.split)}
     changes = list(fingerprints.compare("", (record or {}).get("divided_by"), divided_by))
     if plan.divided and record and record["photos"] and changes:
@@ -306,66 +319,62 @@ def update_record(recipe, plan, checked, record, folder, seed):
             f"again with: {console.command('build_dataset', recipe.name, '--force')}"
         )
         divided_by = record["divided_by"]
-    present = {each.digest for each in checked}
-    copies.remove_stale(copies.read_record(folder), plan.targets, folder, present)
-    photos = {
-        each.name: {
-            "stamp": each.stamp,
-            "digest": each.digest,
-            "copies": paths[each.original.path],
-        }
+    # With --force, the `record` is empty, but there may be copies of an earlier run.
+    on_disk = copies.read_record(folder) if record == copies.NO_RECORD else record
+    copies.remove_stale(on_disk, plan.targets.values(), folder, {each.digest for each in checked})
+    settings = {
+        "recipe_classes": recipe.classes,
+        "classes": plan.recipe.classes,
+        "divided_by": divided_by,
+    }
+    photos = (
+        (
+            each.name(source),
+            {
+                "stamp": each.stamp,
+                "digest": each.digest,
+                "copies": paths.get(each.original.path, ()),
+            },
+        )
         for each in checked
         if not each.error
-    }
-    names = {"recipe_classes": recipe.classes, "classes": plan.recipe.classes}
-    copies.write_record(folder, {**names, "divided_by": divided_by, "photos": photos})
+    )
+    copies.write_record(folder, settings, photos)
 
 
-class Result(NamedTuple):
-    """What copy_photos did with one photo."""
+def copy_photos(targets, folder, force):
+    """Copy photos to a dataset's folder; yield True for each that was not there before.
 
-    original: layouts.Original
-    target: Path
-    is_new: bool  # it was not in the dataset before
-
-
-def copy_photos(targets, force):
-    """Copy every photo; yield a Result for each, in the order of `targets`.
-
-    Photos that are in the dataset already are not copied again, unless `force` is set.
+    `targets` is an iterator over the items of a Plan's targets. Photos that are in the dataset
+    already are not copied again, unless `force` is set.
     """
-    ahead = 4 * images.reader_threads()
-    return images.read_ahead(lambda item: copy_photo(*item, force), targets.items(), ahead)
+
+    def copy(item):
+        original, target = item
+        return copies.copy_photo(original.path, folder / target, force)
+
+    return images.read_ahead(copy, targets, 4 * images.reader_threads())
 
 
-def copy_photo(original, target, force):
-    """Copy one photo with its date; return its Result."""
-    is_new = force or not copies.is_copy(original.path, target)
-    if is_new:
-        with files.atomic_write(target) as partial:
-            shutil.copy2(original.path, partial)
-    return Result(original, target, is_new)
-
-
-def report_problems(recipe, checked, results, folder, split_names):
+def report_problems(plan, checked, folder, split_names):
     """Warn of everything in the dataset that looks wrong."""
+    recipe = plan.recipe
     copies.report_blank([each.original.path for each in checked if each.is_blank])
-    counts = Counter(result.original.split for result in results)
+    counts = Counter(photo.split for photo in plan.targets)
     for split, official in (recipe.official_counts or {}).items():
         if counts[split] != official:
             console.warn(
                 f"{split} has {counts[split]:,} photos; the official download has {official:,}"
             )
-    extra_paths = find_extra_photos(recipe, results, folder, split_names)
+    extra_paths = find_extra_photos(plan, folder, split_names)
     digests = {each.original.path: each.digest for each in checked}
-    photos = [
-        (digests[result.original.path], result.original.split, result.original.path)
-        for result in results
-    ]
-    photos += [(copies.file_digest(path), path.parent.parent.name, path) for path in extra_paths]
+    photos = itertools.chain(
+        ((digests[photo.path], photo.split, photo.path) for photo in plan.targets),
+        ((copies.file_digest(path), path.parent.parent.name, path) for path in extra_paths),
+    )
     if recipe.validate_on_evaluation:
         # Every photo of validation has a copy in evaluation by design.
-        photos = [photo for photo in photos if photo[1] != split_names[1]]
+        photos = (photo for photo in photos if photo[1] != split_names[1])
     copies.report_duplicates(photos)
     if extra_paths:
         console.warn(
@@ -375,21 +384,27 @@ def report_problems(recipe, checked, results, folder, split_names):
         )
 
 
-def find_extra_photos(recipe, results, folder, split_names):
+def find_extra_photos(plan, folder, split_names):
     """Return the paths of photos in the dataset that are not copies of this download's photos."""
+    copied = set(plan.targets.values())
     class_folders = [
-        folder / split / folder_name(name) for split in split_names for name in recipe.classes
+        f"{split}/{folder_name(name)}" for split in split_names for name in plan.recipe.classes
     ]
-    paths = {path for class_folder in class_folders for path in photo_files.photos_in(class_folder)}
-    return sorted(paths - {result.target for result in results})
+    return sorted(
+        folder / class_folder / name
+        for class_folder in class_folders
+        for name in photo_files.photo_names(folder / class_folder)
+        if f"{class_folder}/{name}" not in copied
+    )
 
 
-def count_table(recipe, results, split_names):
+def count_table(plan, split_names):
     """Return how many photos of each class each split has, as a text table."""
-    photos = [result.original for result in results]
     # None stands for all classes.
-    counts = Counter((label, photo.split) for photo in photos for label in (photo.label, None))
-    rows = [*enumerate(recipe.classes), (None, "all")]
+    counts = Counter(
+        (label, photo.split) for photo in plan.targets for label in (photo.label, None)
+    )
+    rows = [*enumerate(plan.recipe.classes), (None, "all")]
     width = max(len(name) for _, name in rows)
     lines = [" " * width + "".join(f"{split:>12}" for split in split_names)]
     for label, name in rows:
@@ -486,7 +501,7 @@ def list_photos(dataset_dir, recipe, split):
     unknown = [
         name
         for name, path in others.items()
-        if photo_files.is_visible(path) and photo_files.photos_in(path)
+        if photo_files.is_visible(path) and photo_files.has_photo(path)
     ]
     if unknown:
         raise UserError(

@@ -13,8 +13,6 @@ from pyimagesearch import features
 from pyimagesearch.support import calibration, console, machine
 from pyimagesearch.support.array_files import ArrayFile
 
-# Memory that fitting takes, as a multiple of the features' own size.
-MEMORY_FACTOR = 1.3
 BLOCK_ROWS = 512  # 50 MB of VGG16's 25,088 features
 # When scikit-learn's solver stops: its `tol`, and the relative change of the loss.
 GRADIENT_TOLERANCE, LOSS_TOLERANCE = 1e-4, 64 * np.finfo(float).eps
@@ -33,7 +31,7 @@ def fit(paths, splits, columns, recipe, max_iterations):
     Raises UserError if a CSV is damaged, or if its rows are not those of the photos.
     """
     photos = splits.training
-    needed = len(photos) * columns * np.dtype(np.float32).itemsize * MEMORY_FACTOR
+    needed = features.fitting_bytes(len(photos), columns)
     available, stopwatch = machine.available_memory(), console.Stopwatch()
     fit_all = fit_in_memory
     if needed > available:

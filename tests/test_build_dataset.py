@@ -1,11 +1,13 @@
 """build_dataset.py: what it writes, prints and suggests. The rules are in test_datasets.py."""
 
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import assert_one_error, leftovers, make_flat_download, make_photo
 
-from pyimagesearch import config
+from pyimagesearch import config, images
 
 FOLDERS = ("zebra", "Noodles-Pasta", "apple")  # "/" cannot be in a folder's name
 
@@ -108,3 +110,36 @@ def test_folder_of_an_unknown_class_in_the_dataset_is_refused_by_the_next_script
     status, _, messages = script("extract_features")
     assert status == 2
     assert_one_error(messages, "training/cat does not belong to a class of recipe 'tiny'")
+
+
+@pytest.fixture
+def peak_of_many(tiny, script, monkeypatch):
+    """Return a function that builds a dataset of `count` photos; it returns its peak memory."""
+    tiny(classes=None, official_counts=None)
+    # Decoding photos and drawing them takes the same memory for any number of them.
+    monkeypatch.setattr(images, "read_rgb", lambda *_: np.full((8, 8, 3), 128, np.uint8))
+    monkeypatch.setattr("build_dataset.draw_first_look", lambda *_: None)
+
+    def build(count):
+        for number in range(count):
+            path = Path(f"Tiny/class_{number % 2}/IMG_{number:06}.jpg")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"photo {number}")
+        tracemalloc.start()
+        try:
+            assert script("build_dataset")[0] == 0
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    return build
+
+
+def test_a_photo_takes_less_than_2_kb_of_memory_also_when_a_dataset_is_brought_up_to_date(
+    peak_of_many,
+):
+    peak_of_many(10)  # imports modules, which takes memory too
+    few, few_again = peak_of_many(50), peak_of_many(50)
+    many, many_again = peak_of_many(250), peak_of_many(250)
+    assert 500 < (many - few) / 200 < 2000
+    assert 500 < (many_again - few_again) / 200 < 2000

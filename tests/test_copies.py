@@ -40,6 +40,18 @@ def test_is_not_a_copy_if_it_is_missing(pair):
     assert not copies.is_copy(*pair)
 
 
+def test_copy_has_the_date_of_the_source_and_stays_as_it_is_when_the_source_is_edited(pair):
+    source, target = pair
+    target.unlink()
+    assert copies.copy_photo(source, target, force=False)
+    assert target.stat().st_mtime_ns == 10**18
+    assert not copies.copy_photo(source, target, force=False)
+    assert copies.copy_photo(source, target, force=True)
+    with open(source, "r+b") as file:  # in place, as some programs write photos
+        file.write(b"PHOTO")
+    assert target.read_bytes() == b"photo"
+
+
 def test_refuse_source_in_dataset_names_the_folder():
     photo = layouts.Original(Path("dataset/tiny/training/0_0.jpg"), 0, "training")
     photo.path.parent.mkdir(parents=True)

@@ -3,7 +3,8 @@
 import csv
 import hashlib
 import json
-from collections import defaultdict
+import shutil
+import sys
 from pathlib import Path
 
 from pyimagesearch.support import console, files, photo_files
@@ -17,6 +18,7 @@ from pyimagesearch.support.errors import UserError
 #                   "copies": [path in the dataset]}}; without the photos that cannot be read
 RECORD_FILE = "photos.json"
 NO_RECORD = {"photos": {}}  # to start over
+FICLONE = 0x40049409  # Linux' request to clone a file, from linux/fs.h
 GONE_FOLDER = "gone"  # copies of photos that are no longer in the source
 
 
@@ -27,9 +29,19 @@ def read_record(folder):
     return record if is_valid else None
 
 
-def write_record(folder, record):
-    """Write the record of a dataset. The bytes of a file name may be invalid Unicode."""
-    files.write_text(Path(folder) / RECORD_FILE, json.dumps(record, indent=1))
+def write_record(folder, settings, photos):
+    """Write the record of a dataset. The bytes of a file name may be invalid Unicode.
+
+    `settings` is a dict of its other parts, and `photos` an iterator over (path in the source,
+    what is recorded about the photo). As one text, a million photos would take a gigabyte.
+    """
+    path, separator = Path(folder) / RECORD_FILE, ""
+    with files.atomic_write(path) as partial, open(partial, "w", encoding="utf-8") as file:
+        file.write(json.dumps(settings)[:-1] + ', "photos": {')
+        for name, photo in photos:
+            file.write(f"{separator}\n{json.dumps(name)}: {json.dumps(photo)}")
+            separator = ","
+        file.write("\n}}\n")
 
 
 def earlier_splits(record, folder, split_names):
@@ -38,9 +50,12 @@ def earlier_splits(record, folder, split_names):
     A photo is there twice: by its path in the source, and by its SHA-256, since it may be renamed.
     """
     if record is not None:
-        photos = {name: each for name, each in record["photos"].items() if each["copies"]}
-        splits = {name: Path(each["copies"][0]).parts[0] for name, each in photos.items()}
-        return {photos[name]["digest"]: split for name, split in splits.items()} | splits
+        splits = {}
+        for name, photo in record["photos"].items():
+            if photo["copies"]:
+                split = sys.intern(photo["copies"][0].split("/")[0])
+                splits |= {photo["digest"]: split, name: split}
+        return splits
     # An earlier version of this project made the dataset, or nothing has yet.
     return {
         file_digest(path): split
@@ -71,13 +86,14 @@ def report_changes(record, digests):
 def remove_stale(record, targets, folder, digests):
     """Take away the copies that an earlier run made and that are not among the `targets` now.
 
+    `targets` are paths in the dataset's folder, as text.
     A photo that is no longer in the source, whose digest is not in `digests`, may be the only one
     that the user has. So it is moved to GONE_FOLDER, not deleted.
     """
     photos = record["photos"].values() if record else ()
-    before = {Path(folder, copy) for each in photos for copy in each["copies"]}
+    before = {copy for each in photos for copy in each["copies"]}
     gone = []
-    for path in sorted(before - set(targets.values())):
+    for path in (Path(folder, copy) for copy in sorted(before.difference(targets))):
         if path.is_file() and file_digest(path) in digests:
             path.unlink()
         elif path.is_file():
@@ -116,6 +132,40 @@ def is_copy(source, target):
     return stamp == target_stamp or (same_size and source.read_bytes() == target.read_bytes())
 
 
+def copy_photo(source, target, force):
+    """Copy one photo with its date; return False if the copy was there already.
+
+    With `force`, it is always copied.
+    """
+    if not force and is_copy(source, target):
+        return False
+    with files.atomic_write(target) as partial:
+        if clone(source, partial):
+            shutil.copystat(source, partial)
+        else:
+            shutil.copy2(source, partial)
+    return True
+
+
+def clone(source, target):
+    """Make a file that shares the disk blocks of another; return False if it cannot be done.
+
+    Btrfs and XFS can do it. The clone takes no room, and if one of the two is edited, the other
+    stays as it is. With a hard link, both would change, and an edited download would get into the
+    dataset without being checked.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    import fcntl
+
+    with open(source, "rb") as original, open(target, "wb") as copy:
+        try:
+            fcntl.ioctl(copy.fileno(), FICLONE, original.fileno())
+        except OSError:
+            return False
+    return True
+
+
 def report_rejected(path, rejected):
     """Write the (file, reason) of photos that were left out to a CSV file, and warn of them."""
     # The file names of old archives are not always UTF-8. Their other bytes are written as \udc...
@@ -142,13 +192,13 @@ def report_blank(paths):
 
 def report_duplicates(photos):
     """Warn of photos (digest, split, path) that have the same content in more than one split."""
-    paths, splits = defaultdict(list), defaultdict(set)
+    first_photos, duplicates = {}, {}
     for digest, split, path in photos:
-        paths[digest].append(path)
-        splits[digest].add(split)
-    duplicates = [paths[digest] for digest in paths if len(splits[digest]) > 1]
+        first_split, first_path = first_photos.setdefault(digest, (split, path))
+        if split != first_split:
+            duplicates.setdefault(digest, (first_path, path))
     if duplicates:
-        first, second = duplicates[0][:2]
+        first, second = next(iter(duplicates.values()))
         console.warn(
             f"photos with an exact copy in another split: {len(duplicates):,}. They make the score "
             f"better than it should be. The first: {first} = {second}"

@@ -156,7 +156,7 @@ def unwrapped(download):
     """Return a Download without the folders that only wrap it, such as the archive's own name."""
     for _ in range(DEEPEST - 1):
         folders = folders_with_photos(download.source)
-        if len(folders) != 1 or split_folders(download) or photo_files.photos_in(download.source):
+        if len(folders) != 1 or split_folders(download) or photo_files.has_photo(download.source):
             break
         ((name, folder),) = folders.items()
         if name in download.class_folders or not folders_with_photos(folder):
@@ -243,7 +243,7 @@ def class_folders(download, folder=None):
                 name = spelled.get(name.casefold(), name)
                 # Some archives have all of their folders a second time, in a deeper folder.
                 twin = here.get(name) if wanted else (found | here).get(name)
-                if name not in wanted and not photo_files.photos_in(path):
+                if name not in wanted and not photo_files.has_photo(path):
                     deeper.append(path)
                 elif twin and (name in wanted or not wanted):
                     raise UserError(

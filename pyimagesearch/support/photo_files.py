@@ -1,8 +1,10 @@
 """Which files and folders are photos of the user, and which only look like photos."""
 
+import os
 import re
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 from pyimagesearch.support import console
 from pyimagesearch.support.errors import UserError
@@ -74,9 +76,29 @@ def report_others(folder, paths):
 
 def photos_in(folder):
     """Return the photos directly in a folder, sorted by name; [] if there is no such folder."""
+    return [folder / name for name in sorted(photo_names(folder))]
+
+
+def has_photo(folder):
+    """Return True if a photo is directly in a folder."""
+    return next(photo_names(folder), None) is not None
+
+
+def photo_names(folder):
+    """Yield the names of the photos directly in a folder; none if there is no such folder."""
     if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if is_photo(path))
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            # The folder itself tells if an entry is a file, and most photos have a suffix: so a
+            # million of them need no million further looks at the disk.
+            is_usual = (
+                entry.is_file(follow_symlinks=False)
+                and not entry.name.startswith(".")
+                and os.path.splitext(entry.name)[1].lower() in SUFFIXES
+            )
+            if is_usual or is_photo(Path(entry.path)):
+                yield entry.name
 
 
 def folders_in(folder):
