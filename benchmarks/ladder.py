@@ -9,6 +9,7 @@ Build the dataset first. The ways, from the fastest to the slowest:
     averages    logistic regression on averages of two layers, each of unit length; the best of
                 several C on the validation photos
     fine_tune   the phases of the recipe
+    better      those of the recipe food11_better, with its head
 
 Each way is trained on all training photos, and on as many photos of each class as --photos says,
 drawn with SEED. The way to take is chosen by the accuracy on the validation photos. The accuracy on
@@ -33,8 +34,8 @@ from pyimagesearch.report import intervals
 from pyimagesearch.support import console, files, fingerprints
 
 AVERAGES = Regression(layers=("auto",), unit_length=True, C=(1, 3, 10, 30, 100))
-WAYS = ("tutorial", "averages", "fine_tune")
-FINE_TUNED = ("fine_tune",)
+WAYS = ("tutorial", "averages", "fine_tune", "better")
+FINE_TUNED = ("fine_tune", "better")
 PHOTOS = (10, 30, 100)
 RESULTS, PICTURE = "ladder.json", "ladder.png"
 
@@ -85,12 +86,19 @@ def recipe_of(way, recipe):
     """Return a recipe with the settings of a way."""
     if way == "fine_tune":
         return recipe
-    settings = AVERAGES if way == "averages" else Regression()
-    if recipe.validate_on_evaluation and way == "averages":
-        # There are no photos to choose C on.
-        settings = replace(AVERAGES, C=10)
-    pooling = "average" if way == "averages" else "flatten"
-    row = replace(recipe, head=replace(recipe.head, pooling=pooling), regression=settings)
+    better, head = config.FOOD11_BETTER, recipe.head
+    settings, changes = {
+        "tutorial": (Regression(), {"head": replace(head, pooling="flatten")}),
+        "averages": (AVERAGES, {"head": replace(head, pooling="average")}),
+        "better": (
+            better.regression,
+            {"head": replace(better.head, output=head.output), "phases": better.phases},
+        ),
+    }[way]
+    if recipe.validate_on_evaluation:
+        # There are no photos to choose C on. The one in the middle is taken.
+        settings = replace(settings, C=settings.candidates[len(settings.candidates) // 2])
+    row = replace(recipe, regression=settings, **changes)
     return checked({recipe.name: row})[recipe.name]
 
 

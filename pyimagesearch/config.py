@@ -12,6 +12,7 @@ from pyimagesearch.recipe import (
     Head,
     Phase,
     Recipe,
+    Regression,
     Split,
     checked,
     checked_settings,
@@ -96,6 +97,29 @@ FOOD11 = Recipe(
             optimizer="SGD",
             learning_rate=1e-4,
             momentum=0.9,
+        ),
+    ),
+)
+
+# Food-11 in fewer epochs. The head is small and starts with logistic regression, so it needs no
+# warm-up; the learning rate of the last block is ten times as high and falls to 0. On ten dishes of
+# Food-101, with 3,000 training and 600 evaluation photos: 0.845, on 2 cores of an Intel Xeon. What
+# else was tried is in docs/which_way.md.
+FOOD11_BETTER = replace(
+    FOOD11,
+    head=Head(
+        pooling="average", units=None, dropout=0, output="softmax", start="logistic_regression"
+    ),
+    regression=Regression(C=(1e-4, 3e-4, 1e-3, 3e-3)),
+    phases=(
+        Phase(
+            "unfrozen",
+            unfreeze_after="block4_pool",
+            epochs=10,
+            optimizer="SGD",
+            learning_rate=1e-3,
+            momentum=0.9,
+            schedule="cosine",
         ),
     ),
 )
@@ -309,6 +333,7 @@ RECIPES = checked(
     {
         "food5k": FOOD5K,
         "food11": FOOD11,
+        "food11_better": FOOD11_BETTER,
         "knifey_spoony": KNIFEY_SPOONY,
         "cats_vs_dogs_features": CATS_VS_DOGS_FEATURES,
         "cats_vs_dogs": CATS_VS_DOGS,

@@ -208,6 +208,7 @@ def test_readme_lists_the_recipes_of_the_config_in_their_order():
     [
         ("food5k", 500, 1),
         ("food11", 600, 2),
+        ("food11_better", 600, 1),
         ("cats_vs_dogs_features", 300, 1),
         ("cats_vs_dogs", 300, 2),
         ("sample", 84, 2),

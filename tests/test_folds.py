@@ -69,7 +69,7 @@ def test_each_way_is_cross_validated_and_finished_folds_are_not_repeated(
     status, out, err = script("folds")
     assert status == 0
     results = read("output/tiny/folds/folds.json")
-    assert list(results) == ["tutorial", "averages", "fine_tune"]
+    assert list(results) == ["tutorial", "averages", "fine_tune", "better"]
     for way, row in results.items():
         assert f"{way:<12}{row['accuracy']:>9.3f}" in out
     assert "fine_tune: " in err

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, read
 
+from pyimagesearch import config
 from pyimagesearch.recipe import Regression
 
 
@@ -53,9 +54,18 @@ def test_advice_is_the_fast_way_unless_a_slower_one_is_clearly_better(ladder, sl
     assert (rise in advice) == ("take averages" in taken)
 
 
-def test_C_is_not_chosen_on_the_evaluation_photos(ladder, tiny):
-    recipe = ladder.recipe_of("averages", tiny(validate_on_evaluation=True))
-    assert recipe.regression == Regression(layers=("auto",), unit_length=True, C=10)
+@pytest.mark.parametrize("way", ["tutorial", "averages", "better"])
+def test_C_is_not_chosen_on_the_evaluation_photos(ladder, tiny, way):
+    recipe = ladder.recipe_of(way, tiny(validate_on_evaluation=True))
+    candidates = ladder.recipe_of(way, tiny()).regression.candidates
+    assert recipe.regression.candidates == (candidates[len(candidates) // 2],)
+
+
+def test_better_way_has_the_head_and_the_phases_of_food11_better(ladder, tiny):
+    recipe, better = ladder.recipe_of("better", tiny()), config.FOOD11_BETTER
+    assert (recipe.head, recipe.regression) == (better.head, better.regression)
+    assert recipe.phases == better.phases
+    assert recipe.augmentation == tiny().augmentation
 
 
 @pytest.mark.soak
@@ -65,7 +75,7 @@ def test_each_way_is_trained_on_each_number_of_photos(ladder, built, tiny, scrip
     assert status == 0
     assert "take " in err
     results = read("output/tiny/ladder/ladder.json")
-    assert list(results) == ["tutorial", "averages", "fine_tune"]
+    assert list(results) == ["tutorial", "averages", "fine_tune", "better"]
     for way, by_count in results.items():
         assert len(by_count) == 2
         for photos, row in by_count.items():

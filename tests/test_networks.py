@@ -481,6 +481,7 @@ TRAINED_LAYERS = {
     ("food5k", "unfrozen"): BLOCK5,
     ("food11", "warmup"): [],
     ("food11", "unfrozen"): BLOCK5,
+    ("food11_better", "unfrozen"): BLOCK5,
     ("knifey_spoony", "transfer"): [],
     ("knifey_spoony", "fine_tuning"): BLOCK4 + BLOCK5,
     ("cats_vs_dogs_features", "head"): [],

@@ -49,7 +49,7 @@ OTHER_PAGES = {
     "times",
 }
 OTHER_PAGES |= {"check", "own_photos", "unlike", "python", "onnx", "litert", "saved_model"}
-OTHER_RECIPES = {"sample", "digits"}
+OTHER_RECIPES = {"food11_better", "sample", "digits"}
 
 
 @pytest.fixture
