@@ -61,11 +61,7 @@ def extract(recipe, splits, folder, fingerprint):
     }
     inputs = (extractor, recipe, splits, config.SEED, folder / features.OUTPUTS_FOLDER)
     facts = describe(extractor) | {"precision": precision}
-    counts = [len(getattr(splits, output.split)) for output in outputs.values()]
-    features.warn_of_memory(len(splits.training), facts)
-    features.require_room(
-        folder, counts, facts, lambda: first_features(extractor, recipe, splits.training)
-    )
+    features.warn_of_size(folder, splits, facts)
     with stopwatch:
         store = frozen.compute(tuple(outputs.values()), *inputs, address=config.CLUSTER)
         for path, output in outputs.items():
@@ -91,15 +87,6 @@ def describe(extractor):
         "columns_of_last_map": last_map.output.shape[-1],
         "channels": last_map.input.shape[-1],
     }
-
-
-def first_features(extractor, recipe, photos):
-    """Return the features of the first photos, one row per photo."""
-    from pyimagesearch import images, networks
-
-    paths = photos.paths[: recipe.batch_size]
-    (batch,) = images.read_batches(paths, recipe.image_size, recipe.batch_size)
-    return networks.predict_function(extractor)(batch)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ BACKBONE_FILE = "backbone.keras"  # the network that computes the features
 OUTPUTS_FOLDER = "outputs"  # what the network has computed, until the CSV files are complete
 SECONDS_FILE = "seconds.json"  # how long an interrupted extraction has taken
 BLOCK_BYTES = 2 << 20  # how much of a CSV is parsed at once; then up to the end of the row
-LONGEST_NUMBER = len("-1.17549435e-38,")  # bytes in a CSV
 NUMBER_BYTES = 4  # of a float32
+# The most that a feature takes on the disk: as a float32, and as a number in a CSV, which has 12
+# bytes or less, unless it is tiny. A zero has 2.
+BYTES_ON_DISK = NUMBER_BYTES + 12
 # Memory that fitting logistic regression takes, as a multiple of the features' own size.
 MEMORY_FACTOR = 1.3
-FULL_DISK = 0.95  # how much of the free space the features may take
 
 
 def fingerprint(recipe, splits, precision, weights):
@@ -74,40 +75,29 @@ def finish(folder, fingerprint, facts, stopwatch):
     stopwatch.remove()
 
 
-def require_room(folder, counts, facts, first_features):
-    """Raise UserError if the disk has no room for the features that are about to be extracted.
+def warn_of_size(folder, splits, facts):
+    """Warn of features that may not fit the disk or the memory, before they are computed.
 
     Args:
         folder: for the CSV files.
-        counts: the number of photos of each split that has no CSV file yet.
+        splits: the datasets.Splits of the photos.
         facts: those of `finish`.
-        first_features: a function that returns the (n, columns) features of some photos. In a CSV,
-            a zero takes 2 bytes and most other numbers 11 or 12. So it depends on the network how
-            large the file will be. It is only called if the room may be too small.
     """
-    columns, photos = facts["columns"], sum(counts)
+    columns, photos = facts["columns"], sum(map(len, splits))
     # What an interrupted extraction has written is a part of what is needed.
-    written = sum(path.stat().st_size for path in (folder / OUTPUTS_FOLDER).glob("*"))
-    free = shutil.disk_usage(folder).free + written
-    if photos * columns * (NUMBER_BYTES + LONGEST_NUMBER) <= free * FULL_DISK:
-        return
-    rows = [csv_row(0, row) for row in first_features()]
-    needed = most_bytes(counts, columns * NUMBER_BYTES, sum(map(len, rows)) / len(rows))
-    if needed > free * FULL_DISK:
-        raise UserError(
-            f"the features of {photos:,} photos, {columns:,} each, need {needed / 1e9:,.1f} GB in "
-            f"{folder}, and {free / 1e9:,.1f} GB are free.{fewer_features(facts)} Free some space, "
-            f"or set OUTPUT_DIR in pyimagesearch/config.py to a folder on a larger disk"
-        )
-
-
-def warn_of_memory(rows, facts):
-    """Warn if so many rows of features do not fit into the memory, with what that means."""
-    needed, available = fitting_bytes(rows, facts["columns"]), machine.available_memory()
-    if needed > available:
-        from_disk = rows * facts["columns"] * NUMBER_BYTES
+    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    needed, free = photos * columns * BYTES_ON_DISK, shutil.disk_usage(folder).free + written
+    if needed > free:
         console.warn(
-            f"logistic regression on {rows:,} photos with {facts['columns']:,} features each needs "
+            f"{columns:,} features of {photos:,} photos can take {needed / 1e9:,.1f} GB in "
+            f"{folder}, and {free / 1e9:,.1f} GB are free.{fewer_features(facts)}"
+        )
+    rows = len(splits.training)
+    needed, available = fitting_bytes(rows, columns), machine.available_memory()
+    if needed > available:
+        from_disk = rows * columns * NUMBER_BYTES
+        console.warn(
+            f"logistic regression on {rows:,} photos with {columns:,} features each needs "
             f"{needed / 1e9:,.1f} GB of memory, and {available / 1e9:,.1f} GB are available. So it "
             f"will read {from_disk / 1e9:,.1f} GB from the disk in every iteration."
             f"{fewer_features(facts)}"
@@ -127,19 +117,6 @@ def fitting_bytes(rows, columns):
     return rows * columns * NUMBER_BYTES * MEMORY_FACTOR
 
 
-def most_bytes(counts, array_bytes, csv_bytes):
-    """Return the most room that the features take at a time, from the bytes per photo of each form.
-
-    The arrays of all splits are there before the first CSV; each is deleted after its CSV.
-    """
-    most = used = sum(counts) * array_bytes
-    for count in counts:
-        used += count * csv_bytes
-        most = max(most, used)
-        used -= count * array_bytes
-    return most
-
-
 def write_csv(path, labels, batches):
     """Write one row per photo: its label, then its features. The path appears at the end.
 
@@ -152,13 +129,8 @@ def write_csv(path, labels, batches):
     rows = (row for batch in batches for row in batch)
     with files.atomic_write(path) as partial, open(partial, "wb") as csv:
         for label, row in zip(labels, rows, strict=True):
-            csv.write(csv_row(label, row))
-
-
-def csv_row(label, row):
-    """Return one row of a CSV as bytes: a label and an array of features."""
-    row_format = "%d" + ",%.9g" * len(row) + "\n"
-    return (row_format % (label, *row.tolist())).encode()
+            row_format = "%d" + ",%.9g" * len(row) + "\n"
+            csv.write((row_format % (label, *row.tolist())).encode())
 
 
 def require(folder, recipe, wanted, split_names):

@@ -556,7 +556,7 @@ def test_damaged_csv_is_refused(built, regression_refused, spoil, words):
 def test_missing_file_of_the_features_is_refused_with_its_command(built, regression_refused, name):
     make_features()
     (FEATURES / name).unlink()
-    regression_refused(f"{FEATURES / name} is missing", f"{EXTRACT} --force")
+    regression_refused(f"{FEATURES / name} is missing", EXTRACT)
 
 
 # Trained classifiers

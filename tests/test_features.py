@@ -268,63 +268,52 @@ def free(monkeypatch):
 VGG16_FACTS = {"columns": 25088, "columns_of_last_map": 25088, "channels": 512}
 
 
-def test_most_bytes_are_those_on_the_disk_at_the_worst_moment():
-    # 10 bytes as an array and 1 as a CSV: the arrays of all splits and the first CSV.
-    assert features.most_bytes([6, 2, 2], 10, 1) == 100 + 6
-    # Where the CSV is larger than the array, the last CSV is the worst moment.
-    assert features.most_bytes([6, 2, 2], 1, 10) == 60 + 20 + 20 + 2
+def splits_of(training, others):
+    """Return splits with so many photos."""
+    return Splits(range(training), range(others), range(others))
 
 
-def test_features_that_do_not_fit_the_disk_are_refused_with_their_size_and_the_remedy(
-    tmp_path, free
-):
-    def first_features():
-        return np.zeros((4, 25088), np.float32)
-
-    # 1,000,000 photos: 100.352 GB of arrays. Of zeros, the CSV takes 50,178 bytes a photo.
-    counts, needed = (700_000, 150_000, 150_000), 100.352e9 + 700_000 * 50_178
-    free(needed / features.FULL_DISK - 1e6)
-    with pytest.raises(UserError) as refused:
-        features.require_room(tmp_path, counts, VGG16_FACTS, first_features)
-    assert "the features of 1,000,000 photos, 25,088 each, need 135.5 GB in" in str(refused.value)
-    assert "pooling='average' in the recipe's head, a photo has 512" in str(refused.value)
-    free(needed / features.FULL_DISK + 1e6)
-    features.require_room(tmp_path, counts, VGG16_FACTS, first_features)
+def test_features_that_may_not_fit_the_disk_are_announced_with_their_size(tmp_path, free, capsys):
+    splits = splits_of(700_000, 150_000)
+    free(disk=10**11)
+    features.warn_of_size(tmp_path, splits, VGG16_FACTS)
+    message = capsys.readouterr().err
+    assert "25,088 features of 1,000,000 photos can take 401.4 GB in" in message
+    assert "100.0 GB are free. With pooling='average' in the recipe's head, a photo has" in message
+    free(disk=402 * 10**9)
+    features.warn_of_size(tmp_path, splits, VGG16_FACTS)
+    assert not capsys.readouterr().err
 
 
-def test_averaged_features_are_refused_without_proposing_to_average_them(tmp_path, free):
+def test_averaged_features_are_announced_without_proposing_to_average_them(tmp_path, free, capsys):
     facts = {"columns": 768, "columns_of_last_map": 512, "channels": 512}
     free(10**6)
-    with pytest.raises(UserError) as refused:
-        features.require_room(tmp_path, (900, 50, 50), facts, lambda: np.ones((1, 768)))
-    assert "pooling" not in str(refused.value)
+    features.warn_of_size(tmp_path, splits_of(900, 50), facts)
+    message = capsys.readouterr().err
+    assert "768 features of 1,000 photos" in message
+    assert "pooling" not in message
 
 
-def test_what_an_interrupted_extraction_has_written_counts_as_room(tmp_path, free):
+def test_what_an_interrupted_extraction_has_written_counts_as_room(tmp_path, free, capsys):
     facts = {"columns": 10, "columns_of_last_map": 10, "channels": 10}
     outputs = tmp_path / features.OUTPUTS_FOLDER / "training.npy"
     outputs.parent.mkdir()
     outputs.write_bytes(bytes(40_000))
-    arguments = tmp_path, (1000,), facts, lambda: np.zeros((1, 10))
-    free(24_000)
-    features.require_room(*arguments)
-    outputs.write_bytes(b"")
-    with pytest.raises(UserError, match="1,000 photos"):
-        features.require_room(*arguments)
+    free(120_000)
+    features.warn_of_size(tmp_path, splits_of(800, 100), facts)
+    assert not capsys.readouterr().err
+    outputs.write_bytes(bytes(39_000))
+    features.warn_of_size(tmp_path, splits_of(800, 100), facts)
+    assert "1,000 photos" in capsys.readouterr().err
 
 
-def test_features_are_not_computed_for_the_check_if_there_is_plenty_of_room(tmp_path, free):
-    free(10**12)
-    features.require_room(tmp_path, (10, 5, 5), VGG16_FACTS, lambda: pytest.fail("computed"))
-
-
-def test_features_larger_than_the_memory_are_announced_with_their_size(free, capsys):
+def test_features_larger_than_the_memory_are_announced_with_their_size(tmp_path, free, capsys):
     free(disk=10**13, memory=8 * 10**9)
-    features.warn_of_memory(70_000, VGG16_FACTS)
+    features.warn_of_size(tmp_path, splits_of(70_000, 9), VGG16_FACTS)
     message = capsys.readouterr().err
     assert "on 70,000 photos with 25,088 features each needs 9.1 GB of memory" in message
     assert "8.0 GB are available" in message
     assert "read 7.0 GB from the disk in every iteration" in message
     assert "a photo has 512 features" in message
-    features.warn_of_memory(60_000, VGG16_FACTS)
+    features.warn_of_size(tmp_path, splits_of(60_000, 9), VGG16_FACTS)
     assert not capsys.readouterr().err
