@@ -306,7 +306,7 @@ def test_what_an_interrupted_extraction_has_written_counts_as_room(tmp_path, fre
     outputs.parent.mkdir()
     outputs.write_bytes(bytes(40_000))
     arguments = tmp_path, (1000,), facts, lambda: np.zeros((1, 10))
-    free(24_000)
+    free(26_000)
     features.require_room(*arguments)
     outputs.write_bytes(b"")
     with pytest.raises(UserError, match="1,000 photos"):
