@@ -5,9 +5,9 @@
     python benchmarks/ours.py WHAT      DATASET OUT [--precision float32]
 
 DATASET has <split>/<class>/ folders as build_dataset.py makes them. WHAT can also be `regression`
-or `predict`, or one of three that write OUT/ours_<what>.json: `read` reads the training.csv in
-OUT, `parts` times the parts of fine-tuning, and `forward` times the frozen network alone, on
-photos that are in memory already.
+or `predict`, or one of four that write OUT/ours_<what>.json: `read` reads the training.csv in
+OUT, `parts` times the parts of fine-tuning, `forward` times the frozen network alone, on photos
+that are in memory already, and `reference` writes such photos and their features for torch_port.py.
 """
 
 import argparse
@@ -183,13 +183,27 @@ def forward(recipe, out):
     return {"precision": precision, "photos_a_second": 1 / seconds_per_photo(extractor, batch)}
 
 
+def reference(recipe, out):
+    """Write photos and their features in float32, which another network has to compute too."""
+    console.import_tensorflow()
+    from pyimagesearch import networks
+
+    networks.set_precision("float32")
+    extractor = networks.float32_copy(networks.build_feature_extractor(recipe, config.WEIGHTS))
+    batch = one_batch(recipe, datasets.list_photos(config.DATASET_DIR, recipe, config.TRAIN))
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / "photos.npy", batch)
+    np.save(out / "features.npy", networks.predict_function(extractor)(batch))
+    return {"photos": len(batch)}
+
+
 SCRIPTS = {
     "extract": ("extract_features", ["--force"]),
     "regression": ("train", ["--method", "logistic_regression", "--force"]),
     "fine_tune": ("train", ["--method", "fine_tune", "--force"]),
     "predict": ("predict", None),
 }
-PARTS = {function.__name__: function for function in (read, parts, forward)}
+PARTS = {function.__name__: function for function in (read, parts, forward, reference)}
 
 if __name__ == "__main__":
     main()

@@ -3,11 +3,14 @@
     make bench
     python benchmarks/race.py --only extract csv
     python benchmarks/race.py --only large --large DATASET
+    python benchmarks/race.py --only torch
 
 The two sides run in turns, each as a new process. The figures are medians. They are stored in
 benchmarks/results.json, and a figure that is measured again replaces the one before. Use --results
 to store the figures of another kind of machine in another file. DATASET is a folder of
-<split>/<class>/ photos, larger than the sample. Without it, `large` is not measured.
+<split>/<class>/ photos, larger than the sample. Without it, `large` is not measured. `torch`
+compares with PyTorch, which it first installs into an environment of its own (1.1 GB); it is only
+measured if --only names it.
 """
 
 import itertools
@@ -24,6 +27,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from torch_environment import python_with_torch  # noqa: E402
 
 from pyimagesearch import config  # noqa: E402
 from pyimagesearch.support import console, files, machine  # noqa: E402
@@ -62,7 +67,8 @@ def main(argv=None):
     folder = ROOT / config.OUTPUT_DIR / "race"
     folder.mkdir(parents=True, exist_ok=True)
     race = Race(dataset, folder, arguments.rounds, arguments.large)
-    for name in arguments.only or FIGURES:
+    by_default = [name for name in FIGURES if name != "torch"]
+    for name in arguments.only or by_default:
         if name == "large" and arguments.large is None:
             continue
         console.info(f"measuring {name}")
@@ -101,6 +107,14 @@ class Race:
         used = run("benchmarks/plain_port.py", task, self.dataset, WEIGHTS, out, *options)
         return Run(*used, files.read_json(out / f"plain_{task}.json"))
 
+    def torch(self, task):
+        """Run a task of torch_port.py in its environment. Return its Run."""
+        out, python = self.folder / "torch", python_with_torch(self.folder / "torch_environment")
+        precision = "bfloat16" if machine.computes_in_bfloat16() else "float32"
+        arguments = (task, self.dataset, WEIGHTS, out, "--precision", precision)
+        used = run("benchmarks/torch_port.py", *arguments, python=python)
+        return Run(*used, files.read_json(out / f"torch_{task}.json"))
+
     def ours(self, task, *options, dataset=None, out="ours", clear=False):
         """Run a task of ours.py. Return its Run.
 
@@ -118,13 +132,13 @@ class Race:
         return Run(*used, files.read_json(out / f"ours_{task}.json"))
 
 
-def run(script, *arguments):
+def run(script, *arguments, python=sys.executable):
     """Run a script as a new process. Return (seconds, peak memory in bytes).
 
     Raises:
         UserError: the script fails.
     """
-    command = [sys.executable, *map(str, (ROOT / script, *arguments))]
+    command = [*map(str, (python, ROOT / script, *arguments))]
     log = ROOT / config.OUTPUT_DIR / "race" / "log.txt"
     # Importing this project sets the variable. The plain port must run without it.
     environment = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
@@ -363,6 +377,35 @@ def epoch_options():
     return [option for phase, epochs in PHASES.items() for option in (f"--{phase}", epochs)]
 
 
+# PyTorch
+
+
+def measure_torch(race):
+    """The forward pass, the steps and Food-11's schedule against PyTorch, as fast as it is there.
+
+    PyTorch augments photos afresh in every epoch and computes the frozen layers again, so the
+    schedule is that of `plain_schedule`. Its network has to compute the same features as ours.
+    """
+    race.ours("reference", out="torch")
+    forward, steps, our_forward, our_parts = [], [], [], []
+    for _ in range(race.rounds):
+        forward.append(race.torch("forward").result)
+        our_forward.append(race.ours("forward").result)
+        steps.append(race.torch("steps").result)
+        our_parts.append(race.ours("parts", out="parts", clear=True).result)
+    name = f"PyTorch {forward[0]['torch']}, {forward[0]['precision']}"
+    seconds = [[1 / each["photos_a_second"] for each in side] for side in (forward, our_forward)]
+    rows = [compared(f"{name}: a photo through the frozen network (s)", *seconds)]
+    for phase in PHASES:
+        both = [[each[phase]["step"] for each in side] for side in (steps, our_parts)]
+        rows.append(compared(f"{name}: a training step of {phase} (s)", *both))
+    for words, sizes in (("", (*FOOD11[:2], 0)), (" with the evaluation", FOOD11)):
+        hours = [plain_schedule(each, sizes) / 3600 for each in steps]
+        our_hours = [our_schedule(each, sizes) / 3600 for each in our_parts]
+        rows.append(compared(f"{name}: Food-11's schedule{words} (h)", hours, our_hours))
+    return rows
+
+
 # Scaling and memory
 
 
@@ -424,6 +467,7 @@ FIGURES = {
     "sample": train_on_sample,
     "large": train_on_large,
     "run_both": train_both,
+    "torch": measure_torch,
 }
 
 
@@ -431,7 +475,10 @@ FIGURES = {
 
 
 def compared(figure, plain, ours):
-    """Return a figure of both sides: the medians, and the ratio plain / ours of each round."""
+    """Return a figure of both sides: the medians, and the ratio plain / ours of each round.
+
+    `plain` is the plain port or PyTorch.
+    """
     ratios = [a / b for a, b in zip(plain, ours, strict=True)]
     return {
         "figure": figure,
@@ -469,7 +516,7 @@ def measured_on():
 def table(figures):
     """Return the figures as text."""
     width = max(map(len, figures))
-    lines = [f"{'figure':<{width}}{'plain':>10}{'ours':>10}   ratio: median (min-max), rounds"]
+    lines = [f"{'figure':<{width}}{'theirs':>10}{'ours':>10}   ratio: median (min-max), rounds"]
     for name, row in figures.items():
         plain = f"{row['plain']:.4g}" if "plain" in row else ""
         line = f"{name:<{width}}{plain:>10}{row['ours']:>10.4g}"

@@ -1,6 +1,7 @@
 """A copy is recognised by its content; rejected and duplicated photos are reported."""
 
 import csv
+import errno
 import os
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def test_copy_has_the_date_of_the_source_and_stays_as_it_is_when_the_source_is_e
     with open(source, "r+b") as file:  # in place, as some programs write photos
         file.write(b"PHOTO")
     assert target.read_bytes() == b"photo"
+
+
+@pytest.mark.parametrize("left_out", [0, 2])
+def test_copy_is_whole_if_the_file_system_cannot_copy_or_stops_early(pair, monkeypatch, left_out):
+    def copy_file_range(source, target, count):
+        if not left_out:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return os.write(target, os.read(source, max(0, count - left_out)))
+
+    monkeypatch.setattr(os, "copy_file_range", copy_file_range, raising=False)
+    pair[1].unlink()
+    copies.copy_photo(*pair, force=False)
+    assert pair[1].read_bytes() == b"photo"
 
 
 def test_refuse_source_in_dataset_names_the_folder():

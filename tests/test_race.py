@@ -183,6 +183,38 @@ def test_scaling_compares_the_time_and_memory_per_photo(race, start, tmp_path):
         assert rows[f"{name}: peak memory over that of 1 x"] == 1.5
 
 
+def test_pytorch_races_in_turns_with_the_same_photos_in_its_own_environment(
+    race, start, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(race, "python_with_torch", lambda folder: folder / "bin" / "python")
+    monkeypatch.setattr(race.machine, "computes_in_bfloat16", lambda: True)
+    tasks = []
+
+    def run(script, task, *arguments, python=sys.executable):
+        tasks.append(task)
+        if "torch_port" in script:
+            assert python == tmp_path / "torch_environment" / "bin" / "python"
+            assert arguments[-2:] == ("--precision", "bfloat16")
+            steps = {"step": 2.0, "validation_step": 1.0}
+            result = {"warmup": steps, "unfrozen": steps, "photos_a_second": 4}
+            result |= {"torch": "2.13", "precision": "bfloat16"}
+            race.files.write_json(tmp_path / "torch" / f"torch_{task}.json", result)
+        else:
+            part = {"views": 3, "frozen": 0.1, "step": 0.5, "validation_step": 0.1}
+            result = {"warmup": part, "unfrozen": part, "whole": 0.1, "rest": 0.05}
+            result |= {"photos_a_second": 8}
+            race.files.write_json(arguments[1] / f"ours_{task}.json", result)
+        return 1.0, 1e9
+
+    rows = {row["figure"]: row for row in race.measure_torch(start(run, rounds=2))}
+    assert tasks == ["reference", *("forward", "forward", "steps", "parts") * 2]
+    name = "PyTorch 2.13, bfloat16"
+    assert rows[f"{name}: a photo through the frozen network (s)"]["ratio"] == [2, 2, 2]
+    assert rows[f"{name}: a training step of unfrozen (s)"]["ratio"] == [4, 4, 4]
+    seconds = 70 * (2 * race.count_batches(9866) + race.count_batches(3430))
+    assert rows[f"{name}: Food-11's schedule (h)"]["plain"] == seconds / 3600
+
+
 # Its processes
 
 
@@ -246,7 +278,7 @@ def test_results_record_processor_and_versions(race):
     assert set(recorded["versions"]) >= {"python", "tensorflow", "keras", "numpy"}
 
 
-def test_all_figures_are_measured_but_large_only_with_its_dataset(race, project, monkeypatch):
+def test_all_figures_are_measured_but_large_and_torch_only_if_wanted(race, project, monkeypatch):
     measured = []
     for name in race.FIGURES:
         row = race.ours_only(name, [1])
@@ -255,10 +287,11 @@ def test_all_figures_are_measured_but_large_only_with_its_dataset(race, project,
         )
     results = project / "results.json"
     race.main(["--results", str(results)])
-    assert measured == [name for name in race.FIGURES if name != "large"]
+    assert measured == [name for name in race.FIGURES if name not in ("large", "torch")]
     measured.clear()
     race.main(["--only", "large", "--large", "DATASET", "--results", str(results)])
-    assert measured == ["large"]
+    race.main(["--only", "torch", "--results", str(results)])
+    assert measured == ["large", "torch"]
 
 
 def test_table_has_a_row_per_figure(race):

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +19,6 @@ from pyimagesearch.support.errors import UserError
 #                   "copies": [path in the dataset]}}; without the photos that cannot be read
 RECORD_FILE = "photos.json"
 NO_RECORD = {"photos": {}}  # to start over
-FICLONE = 0x40049409  # Linux' request to clone a file, from linux/fs.h
 GONE_FOLDER = "gone"  # copies of photos that are no longer in the source
 
 
@@ -148,22 +148,22 @@ def copy_photo(source, target, force):
 
 
 def clone(source, target):
-    """Make a file that shares the disk blocks of another; return False if it cannot be done.
+    """Copy a file's content inside of the system; return False if it cannot do it.
 
-    Btrfs and XFS can do it. The clone takes no room, and if one of the two is edited, the other
-    stays as it is. With a hard link, both would change, and an edited download would get into the
-    dataset without being checked.
+    On Btrfs and XFS, the copy shares the disk blocks of the source: it takes no room, and if one
+    of the two is edited, the other stays as it is. With a hard link, both would change, and an
+    edited download would get into the dataset without being checked.
     """
-    if not sys.platform.startswith("linux"):
+    if not hasattr(os, "copy_file_range"):  # only Linux has it
         return False
-    import fcntl
-
     with open(source, "rb") as original, open(target, "wb") as copy:
+        left = os.fstat(original.fileno()).st_size
         try:
-            fcntl.ioctl(copy.fileno(), FICLONE, original.fileno())
+            while left and (copied := os.copy_file_range(original.fileno(), copy.fileno(), left)):
+                left -= copied
         except OSError:
             return False
-    return True
+    return left == 0
 
 
 def report_rejected(path, rejected):
