@@ -42,8 +42,8 @@ def main(argv=None):
     probabilities, results = {}, {}
     for way in arguments.ways:
         prepare = prepare_fine_tuning if way in ladder.FINE_TUNED else prepare_regression
-        predict = prepare(ladder.recipe_of(way, recipe), splits, folder / way)
         stopwatch = console.Stopwatch()
+        predict = prepare(ladder.recipe_of(way, recipe), splits, folder / way)
         probabilities[way] = cross_validate(predict, labels, len(recipe.classes))
         results[way] = judge(labels, probabilities[way]) | {"seconds": stopwatch.seconds}
         files.write_json(folder / RESULTS, results)
