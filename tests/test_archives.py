@@ -66,14 +66,14 @@ def test_archive_that_would_write_outside_its_folder_is_user_error(make, name):
     assert not Path("/tmp/evil").exists()
 
 
-@pytest.mark.parametrize("has_filter", [True, False])
+@pytest.mark.parametrize("has_filter", sorted({False, hasattr(tarfile, "data_filter")}))
 def test_link_out_of_the_folder_writes_nothing_outside(monkeypatch, has_filter):
     """Python before 3.11.4 has no filter for tar archives."""
     archive = make_tar(Path("a"), {"out/evil": DATA}, links=[("out", str(Path.cwd()))])
     if has_filter:
         assert "cannot be unpacked" in user_error(archives.unpack, archive, Path("photos"))
     else:
-        monkeypatch.delattr(tarfile, "data_filter")
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
         archives.unpack(archive, Path("photos"))
     assert not Path("evil").exists()
 

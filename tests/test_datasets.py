@@ -23,6 +23,7 @@ from PIL import Image
 
 from pyimagesearch import config, datasets, images
 from pyimagesearch.recipe import Split, folder_name
+from pyimagesearch.support import copies
 from pyimagesearch.support.errors import UserError
 
 SPLITS = config.SPLITS
@@ -510,7 +511,7 @@ def check_until_stopped(real, calls):
 
 
 def copy_until_stopped(real, calls):
-    """Return a copy2 that raises Ctrl-C in the middle of the eighth photo."""
+    """Return a clone that raises Ctrl-C in the middle of the eighth photo."""
 
     def copy(source, target):
         calls.append(source)
@@ -526,7 +527,7 @@ def copy_until_stopped(real, calls):
 
 @pytest.mark.parametrize(
     ("module", "name", "stop"),
-    [(images, "read_rgb", check_until_stopped), (shutil, "copy2", copy_until_stopped)],
+    [(images, "read_rgb", check_until_stopped), (copies, "clone", copy_until_stopped)],
     ids=["checking", "copying"],
 )
 def test_ctrl_c_leaves_only_whole_photos_and_the_next_run_adds_the_others(

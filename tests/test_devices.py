@@ -173,6 +173,7 @@ def run_on_two(code):
     return run.stdout, run.stderr
 
 
+@pytest.mark.soak
 def test_two_devices_train_what_one_device_trains():
     assert "the same" in run_on_two(DENSE_ON_TWO)[0]
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from pyimagesearch import config, datasets
 from pyimagesearch.recipe import Split
+from pyimagesearch.support import copies
 
 DATASET = Path("dataset/tiny")
 
@@ -424,7 +425,7 @@ def test_an_interrupted_run_and_the_next_one_divide_as_one_run(build, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copy2", stop)
+        patch.setattr(copies, "clone", stop)
         assert build()[0] == 130
     assert not splits_of("cat")
     make_classes("", "cat", count=15)
