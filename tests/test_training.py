@@ -295,7 +295,7 @@ def test_head_may_start_with_a_regression_that_has_not_converged(built, thin, mo
     assert not are_same(before, after)
 
 
-@pytest.mark.parametrize("views", [None, 0, 2])
+@pytest.mark.parametrize("views", [None, 2])
 def test_training_begins_with_the_started_head(built, thin, views, capsys):
     """At this learning rate it hardly changes, and val_accuracy is that of logistic regression."""
     tuning = Tuning(started_recipe(views=views))
