@@ -136,12 +136,11 @@ def test_without_tasks_there_is_no_connection(monkeypatch):
     assert in_order([]) == []
 
 
-def test_missing_package_is_one_error_with_the_command(built, script, monkeypatch):
-    monkeypatch.setattr(config, "CLUSTER", "auto")
+def test_missing_package_is_an_error_with_the_command(monkeypatch):
     monkeypatch.setattr(cluster.console.importlib.util, "find_spec", lambda name: None)
-    status, _, messages = script("extract_features")
-    assert status == 2
-    assert_one_error(messages, "CLUSTER needs the package ray", "-r requirements-cluster.txt")
+    message = user_error(in_order)
+    assert "CLUSTER needs the package ray, which is not installed" in message
+    assert message.endswith("pip install -r requirements-cluster.txt")
 
 
 # With Ray
